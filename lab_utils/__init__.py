@@ -1,0 +1,1 @@
+"""A laboratory for DynamoDB Streams: what a notebook of this book imports."""

@@ -1,0 +1,1 @@
+"""The embedded target: partitions, shards, pollers and functions in virtual time."""

@@ -1,0 +1,27 @@
+"""What AWS says when it refuses a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ApiError(Exception):
+    """An AWS error answer: its code, its words and its HTTP status.
+
+    `extra` holds further members of the error body (`CancellationReasons`, `Type`, ...).
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400, **extra: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.extra = extra
+
+
+def not_modelled(what: str, service: str = "the lab") -> ApiError:
+    """Refuse what the emulator does not model; silence would teach something false.
+
+    `NotImplemented` is no code of AWS's JSON services, so nobody takes it for AWS's own answer.
+    """
+    return ApiError("NotImplemented", f"{what} is not modelled by {service} (embedded target).", 501)

@@ -1,0 +1,365 @@
+"""Where a request becomes an answer: which service, who asks, how long it takes, what comes back.
+
+A request takes its latency in virtual time, and is carried out at the end of it by the loop, not by
+the code that asked: meanwhile others run, and that is how calls overlap.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.model import OperationModel
+
+from lab_utils.emulator import dynamodb, wire
+from lab_utils.emulator.errors import ApiError
+from lab_utils.emulator.physics import Range, between, microseconds
+from lab_utils.emulator.scheduler import Guest, GuestEnded, Resume, current_guest
+from lab_utils.emulator.wire import HttpAnswer
+
+if TYPE_CHECKING:
+    from lab_utils.emulator.lambda_functions import Instance
+    from lab_utils.emulator.world import Region, World
+
+Act = Callable[["Region", dict[str, Any]], Any]
+
+SERVICES = {
+    "dynamodb": "dynamodb", "dynamodb-streams": "dynamodbstreams", "kinesis": "kinesis",
+    "lambda": "lambda", "iam": "iam", "sts": "sts", "sqs": "sqs", "sns": "sns", "s3": "s3",
+    "cloudwatch": "cloudwatch", "cloudwatch-logs": "logs",
+}
+"""botocore's name of a service in its events, and the name its client is made by."""
+
+PROTOCOLS = {"iam": "query", "sts": "query", "sns": "query", "s3": "rest-xml",
+             "lambda": "rest-json"}
+"""How a service words its errors, where that is not JSON."""
+
+STREAMS: dict[str, Act] = {
+    "ListStreams": lambda region, params: region.streams.list_streams(params),
+    "DescribeStream": lambda region, params: region.streams.describe_stream(params),
+    "GetShardIterator": lambda region, params: region.streams.get_shard_iterator(params),
+    "GetRecords": lambda region, params: region.streams.get_records(params),
+}
+KINESIS: dict[str, Act] = {
+    "CreateStream": lambda region, params: region.kinesis.create_stream(params),
+    "DeleteStream": lambda region, params: region.kinesis.delete_stream(params),
+    "ListStreams": lambda region, params: region.kinesis.list_streams(params),
+    "DescribeStream": lambda region, params: region.kinesis.describe_stream(params),
+    "DescribeStreamSummary": lambda region, params: region.kinesis.describe_stream_summary(params),
+    "ListShards": lambda region, params: region.kinesis.list_shards(params),
+    "PutRecord": lambda region, params: region.kinesis.put_record(params),
+    "PutRecords": lambda region, params: region.kinesis.put_records(params),
+    "GetShardIterator": lambda region, params: region.kinesis.get_shard_iterator(params),
+    "GetRecords": lambda region, params: region.kinesis.get_records(params),
+}
+LAMBDA: dict[str, Act] = {
+    "CreateFunction": lambda region, params: region.functions.create(params),
+    "GetFunction": lambda region, params: region.functions.get(params),
+    "GetFunctionConfiguration": lambda region, params: region.functions.get_configuration(params),
+    "ListFunctions": lambda region, params: region.functions.list(params),
+    "UpdateFunctionCode": lambda region, params: region.functions.update_code(params),
+    "UpdateFunctionConfiguration":
+        lambda region, params: region.functions.update_configuration(params),
+    "DeleteFunction": lambda region, params: region.functions.delete(params),
+    "Invoke": lambda region, params: region.functions.invoke_api(params),
+    "PutFunctionConcurrency": lambda region, params: region.functions.put_concurrency(params),
+    "GetFunctionConcurrency": lambda region, params: region.functions.get_concurrency(params),
+    "DeleteFunctionConcurrency":
+        lambda region, params: region.functions.delete_concurrency(params),
+    "CreateEventSourceMapping": lambda region, params: region.mappings.create(params),
+    "GetEventSourceMapping": lambda region, params: region.mappings.get(params),
+    "ListEventSourceMappings": lambda region, params: region.mappings.list(params),
+    "UpdateEventSourceMapping": lambda region, params: region.mappings.update(params),
+    "DeleteEventSourceMapping": lambda region, params: region.mappings.delete(params),
+}
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+BACKED = {
+    "dynamodb": dynamodb.READS | dynamodb.WRITES | _names(
+        "CreateTable UpdateTable DeleteTable DescribeTable ListTables DescribeLimits "
+        "TagResource UntagResource ListTagsOfResource"),
+    "iam": _names(
+        "CreateRole GetRole ListRoles DeleteRole UpdateAssumeRolePolicy PutRolePolicy "
+        "GetRolePolicy ListRolePolicies DeleteRolePolicy CreatePolicy GetPolicy ListPolicies "
+        "DeletePolicy CreatePolicyVersion GetPolicyVersion ListPolicyVersions DeletePolicyVersion "
+        "SetDefaultPolicyVersion AttachRolePolicy DetachRolePolicy ListAttachedRolePolicies "
+        "TagRole UntagRole ListRoleTags SimulatePrincipalPolicy"),
+    "sts": _names("GetCallerIdentity"),
+    "sqs": _names(
+        "CreateQueue DeleteQueue GetQueueUrl GetQueueAttributes SetQueueAttributes ListQueues "
+        "PurgeQueue SendMessage SendMessageBatch ReceiveMessage DeleteMessage DeleteMessageBatch "
+        "ChangeMessageVisibility TagQueue ListQueueTags"),
+    "sns": _names(
+        "CreateTopic DeleteTopic ListTopics GetTopicAttributes SetTopicAttributes Subscribe "
+        "Unsubscribe ListSubscriptions ListSubscriptionsByTopic Publish PublishBatch"),
+    "s3": _names(
+        "CreateBucket DeleteBucket HeadBucket ListBuckets GetBucketLocation PutObject GetObject "
+        "HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CopyObject"),
+    "cloudwatch": _names("PutMetricData GetMetricData GetMetricStatistics ListMetrics"),
+    "logs": _names(
+        "CreateLogGroup DeleteLogGroup DescribeLogGroups CreateLogStream DeleteLogStream "
+        "DescribeLogStreams PutLogEvents GetLogEvents FilterLogEvents PutRetentionPolicy"),
+}
+"""What is handed to MiniStack, operation by operation; anything else is refused."""
+
+_REGION_IN_HOST = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to one operation of one service; header names in lower case."""
+
+    service: str
+    operation: str
+    region: str
+    method: str
+    path: str
+    query: Mapping[str, list[str]]
+    headers: dict[str, str]
+    body: bytes
+
+
+class Gateway:
+    """The one door of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._scheduler = world, world.scheduler
+        self._physics = world.physics
+        self._models: dict[tuple[str, str], OperationModel] = {}
+        self._ids, self._delays = world.rng("requests"), world.rng("latency")
+
+    # -- from boto3 -----------------------------------------------------------------------------
+
+    def answer(self, prepared: AWSPreparedRequest, event_name: str) -> AWSResponse:
+        """botocore's `before-send`: what is returned here is never sent anywhere."""
+        guest = current_guest()
+        if self._scheduler.closed:
+            if guest is not None:
+                raise GuestEnded
+            self._scheduler.run(self._scheduler.now)  # says that the lab is closed
+        _, service, operation = event_name.split(".")
+        request = self._request(prepared, SERVICES.get(service, service), operation)
+        if self._scheduler.in_foreign_thread:
+            reply = self._at_once(request, guest)
+        else:
+            reply = self._scheduler.wait(lambda resume: self._begin(request, guest, resume))
+        return AWSResponse(prepared.url, reply.status, reply.headers, _Raw(reply.body))
+
+    def _request(self, prepared: AWSPreparedRequest, service: str, operation: str) -> Request:
+        host, path, query = _split(prepared.url)
+        body = prepared.body or b""
+        if not isinstance(body, bytes):
+            body = body.encode() if isinstance(body, str) else body.read()
+        headers = {name.lower(): value.decode() if isinstance(value, bytes) else str(value)
+                   for name, value in prepared.headers.items()}
+        headers["host"] = host
+        found = _REGION_IN_HOST.search(host)
+        return Request(service, operation, found.group(1) if found else self._world.home,
+                       prepared.method, path, query, headers, body)
+
+    # -- in virtual time ------------------------------------------------------------------------
+
+    def _begin(self, request: Request, guest: Guest | None, resume: Resume) -> None:
+        """A request arrives: a transaction takes hold of its items from here on."""
+        transaction = None
+        tables = self._world.region(request.region).dynamodb
+        if request.operation == "TransactWriteItems":
+            transaction = self._hold(tables, request)
+        delay = between(self._delays, self._latency(request))
+
+        def finish() -> None:
+            if transaction is not None:
+                tables.end_transaction(transaction)
+            self._finish(request, guest, transaction, resume)
+
+        self._scheduler.after(delay, finish)
+
+    def _hold(self, tables: dynamodb.DynamoDB, request: Request) -> dynamodb.Transaction | None:
+        try:
+            return tables.begin_transaction(request.body)
+        except (ApiError, AttributeError, KeyError, TypeError, ValueError):
+            return None  # it will be refused when it is carried out
+
+    def _latency(self, request: Request) -> Range:
+        if request.service == "dynamodb":
+            if request.operation in ("TransactWriteItems", "ExecuteTransaction"):
+                return self._physics.transaction_latency
+            if request.operation in dynamodb.WRITES:
+                return self._physics.write_latency
+            if request.operation in dynamodb.READS:
+                return self._physics.read_latency
+        if request.service in ("kinesis", "dynamodbstreams", "sqs", "sns", "s3"):
+            return self._physics.stream_latency
+        return self._physics.control_latency
+
+    def _finish(self, request: Request, guest: Guest | None,
+                transaction: dynamodb.Transaction | None, resume: Resume) -> None:
+        answer = self._carry_out(request, guest, transaction)
+        if isinstance(answer, HttpAnswer):
+            resume(self._stamped(answer))
+            return
+        event, render = answer
+        event.callbacks.append(lambda done: resume(self._stamped(render(done.value))))
+
+    def _at_once(self, request: Request, guest: Guest | None) -> HttpAnswer:
+        """For a thread that a handler or a cell started: no virtual time passes there."""
+        answer = self._carry_out(request, guest, None)
+        if not isinstance(answer, HttpAnswer):
+            answer = wire.error_answer(_protocol(request), ApiError(
+                "ServiceException", "A function cannot be invoked from a thread in the lab: "
+                "invoke it from the cell or the handler itself.", 500))
+        return self._stamped(answer)
+
+    def _stamped(self, answer: HttpAnswer) -> HttpAnswer:
+        """Every answer has a request id; a checksum made before we edited it is dropped."""
+        bits = f"{self._ids.getrandbits(128):032X}"
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        headers.pop("x-amz-crc32", None)
+        headers["x-amzn-requestid"] = f"{bits}{bits[:20]}"
+        headers["x-amz-request-id"] = bits[:16]
+        headers["content-length"] = str(len(answer.body))
+        return HttpAnswer(answer.status, headers, answer.body)
+
+    # -- carrying out ---------------------------------------------------------------------------
+
+    def _carry_out(self, request: Request, guest: Guest | None,
+                   transaction: dynamodb.Transaction | None) -> Any:
+        self._scheduler.critical += 1
+        try:
+            if guest is not None:
+                owner: Instance = guest.owner
+                self._world.permissions.check(request, owner.role, owner.session_name)
+            return self._dispatch(request, transaction)
+        except ApiError as error:
+            return wire.error_answer(_protocol(request), error)
+        finally:
+            self._scheduler.critical -= 1
+
+    def _dispatch(self, request: Request, transaction: dynamodb.Transaction | None) -> Any:
+        region = self._world.region(request.region)
+        act = _MODELLED.get(request.service, {}).get(request.operation)
+        if act is not None and request.service == "lambda":
+            return self._lambda(region, act, request)
+        if act is not None:
+            return self._json(region, act, request)
+        if request.operation not in BACKED.get(request.service, ()):
+            raise ApiError("NotImplemented", f"The lab does not offer {request.operation} of "
+                           f"{request.service}.", 501)
+        return self._backed(region, request, transaction)
+
+    def _model(self, request: Request) -> OperationModel:
+        key = request.service, request.operation
+        if key not in self._models:
+            service = self._world.session.get_service_model(request.service)
+            self._models[key] = service.operation_model(request.operation)
+        return self._models[key]
+
+    def _json(self, region: Region, act: Act, request: Request) -> HttpAnswer:
+        params = wire.parse_json(request.body)
+        shape = self._model(request).input_shape
+        wire.validate(shape, params)
+        version = "1.0" if request.service == "dynamodbstreams" else "1.1"
+        return wire.json_answer(act(region, params), version)
+
+    def _lambda(self, region: Region, act: Act, request: Request) -> Any:
+        model = self._model(request)
+        params = wire.parse_rest(model, request.path, request.query, request.headers, request.body)
+        wire.validate(model.input_shape, params)
+        result = act(region, params)
+        if isinstance(result, tuple):
+            event, render = result
+            return event, lambda value: _rendered(model, render, value)
+        return wire.rest_answer(model, result)
+
+    def _backed(self, region: Region, request: Request,
+                transaction: dynamodb.Transaction | None) -> Any:
+        """MiniStack's services; a request that one of them stumbles over is a malformed one."""
+        try:
+            if request.service == "dynamodb":
+                return region.dynamodb.handle(request.operation, request.headers, request.body,
+                                              transaction)
+            if request.service == "sqs" and request.operation == "ReceiveMessage":
+                return self._receive(request)
+            return self._forward(request)
+        except (AttributeError, KeyError, TypeError, ValueError) as problem:
+            raise ApiError("SerializationException",
+                           f"The request does not fit {request.operation}: {problem}") from problem
+
+    def _forward(self, request: Request) -> HttpAnswer:
+        if request.service == "logs":
+            self._world.logbook.deliver()
+        if request.service == "sns" and request.operation == "Subscribe":
+            _refuse_subscribers_outside(request)
+        answer = HttpAnswer(*self._world.backing.request(
+            request.service, request.region, request.method, request.path, request.headers,
+            request.body, request.query))
+        if request.service == "iam" and not request.operation.startswith(("Get", "List")):
+            self._world.permissions.forget()
+        if request.operation == "DeleteLogGroup":
+            self._world.logbook.forget(request.region, json.loads(request.body)["logGroupName"])
+        return answer
+
+    def _receive(self, request: Request) -> Any:
+        """A long poll waits in virtual time, asking four times a second."""
+        params = wire.parse_json(request.body)
+        patience = self._scheduler.now + microseconds(params.pop("WaitTimeSeconds", 0))
+        short = Request(request.service, request.operation, request.region, request.method,
+                        request.path, request.query, request.headers, json.dumps(params).encode())
+
+        def ask() -> Iterator[Any]:
+            while True:
+                answer = self._forward(short)
+                if answer.status != 200 or json.loads(answer.body or b"{}").get("Messages") \
+                        or self._scheduler.now >= patience:
+                    return answer
+                yield self._scheduler.env.timeout(microseconds(0.25))
+
+        return self._scheduler.env.process(ask()), lambda answer: answer
+
+
+_MODELLED = {"dynamodbstreams": STREAMS, "kinesis": KINESIS, "lambda": LAMBDA}
+
+
+class _Raw(io.BytesIO):
+    """A body as botocore reads it from urllib3."""
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+@lru_cache(maxsize=1024)
+def _split(url: str) -> tuple[str, str, dict[str, list[str]]]:
+    parts = urlsplit(url)
+    return parts.netloc, unquote(parts.path) or "/", parse_qs(parts.query, keep_blank_values=True)
+
+
+def _protocol(request: Request) -> str:
+    return PROTOCOLS.get(request.service, "json")
+
+
+def _rendered(model: OperationModel, render: Callable[[Any], dict[str, Any]],
+              value: Any) -> HttpAnswer:
+    try:
+        return wire.rest_answer(model, render(value))
+    except ApiError as error:
+        return wire.error_answer("rest-json", error)
+
+
+def _refuse_subscribers_outside(request: Request) -> None:
+    protocol = parse_qs(request.body.decode()).get("Protocol", [""])[0]
+    if protocol not in ("sqs", "lambda"):
+        raise ApiError("NotImplemented", f"The lab does not deliver to {protocol}: it reaches "
+                       "nothing outside of itself. Subscribe a queue.", 501)
+
+

@@ -1,0 +1,109 @@
+"""What a function's role allows: checked on every call its code makes.
+
+The policies and their evaluation are MiniStack's; which action and which resources a request needs
+is told here. The answers are remembered until somebody changes a role.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from lab_utils.emulator.backing import ACCOUNT
+from lab_utils.emulator.dynamodb import arn_of_table, table_name
+from lab_utils.emulator.errors import ApiError
+
+if TYPE_CHECKING:
+    from lab_utils.emulator.gateway import Request
+    from lab_utils.emulator.world import World
+
+Need = tuple[str, str]
+"""An IAM action and the ARN of the resource it is asked for."""
+
+_TRANSACTION_ACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem",
+                        "ConditionCheck": "ConditionCheckItem", "Get": "GetItem"}
+
+
+class Permissions:
+    """Decisions about roles, remembered."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._decisions: dict[tuple[str, str, str], bool] = {}
+
+    def forget(self) -> None:
+        """A role or a policy changed: decide anew."""
+        self._decisions.clear()
+
+    def allows(self, role: str, action: str, resource: str) -> bool:
+        key = role, action, resource
+        if key not in self._decisions:
+            region = resource.split(":")[3] if resource.count(":") > 4 else ""
+            self._decisions[key] = self._world.backing.allows(
+                region or self._world.home, role, action, resource)
+        return self._decisions[key]
+
+    def check(self, request: Request, role: str, session: str) -> None:
+        """AWS's AccessDeniedException if the role does not allow what the request needs."""
+        for action, resource in needs(self._world, request):
+            if not self.allows(role, action, resource):
+                name = role.rpartition("/")[2]
+                user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}"
+                raise ApiError(
+                    "AccessDeniedException",
+                    f"User: {user} is not authorized to perform: {action} on resource: {resource} "
+                    f"because no identity-based policy allows the {action} action",
+                    403 if request.service in ("lambda", "iam", "sts", "sns", "s3") else 400)
+
+
+def needs(world: World, request: Request) -> Iterator[Need]:
+    """The permissions that a request needs, in the order in which AWS would miss them."""
+    if request.service == "dynamodb":
+        yield from _for_tables(world, request)
+    elif request.service == "dynamodbstreams":
+        body = json.loads(request.body)
+        arn = body.get("StreamArn") or body.get("ShardIterator", "*").partition("|")[0]
+        yield f"dynamodb:{request.operation}", arn
+    elif request.service == "kinesis":
+        body = json.loads(request.body)
+        name = body.get("StreamName") or body.get("StreamARN", "").rpartition("/")[2]
+        arn = f"arn:aws:kinesis:{request.region}:{ACCOUNT}:stream/{name}" if name else "*"
+        yield f"kinesis:{request.operation}", arn
+    elif request.service == "lambda":
+        name = request.path.rpartition("/functions/")[2].partition("/")[0]
+        action = "InvokeFunction" if request.operation == "Invoke" else request.operation
+        yield f"lambda:{action}", (name if name.startswith("arn:") else
+                                   f"arn:aws:lambda:{request.region}:{ACCOUNT}:function:{name}")
+    else:
+        action, resource = world.backing.needs(
+            request.service, request.region, request.method, request.path, request.headers,
+            request.body, request.query)
+        if action is not None:
+            yield action, resource
+
+
+def _for_tables(world: World, request: Request) -> Iterator[Need]:
+    body: dict[str, Any] = json.loads(request.body)
+    operation = request.operation
+    if "TransactItems" in body:
+        for member in body["TransactItems"]:
+            (kind, action), = member.items()
+            yield (f"dynamodb:{_TRANSACTION_ACTIONS.get(kind, kind)}",
+                   _table_arn(request, action.get("TableName")))
+    elif "RequestItems" in body:
+        for name in body["RequestItems"]:
+            yield f"dynamodb:{operation}", _table_arn(request, name)
+    elif "TableName" in body:
+        arn = _table_arn(request, body["TableName"])
+        index = body.get("IndexName")
+        yield f"dynamodb:{operation}", f"{arn}/index/{index}" if index else arn
+    else:
+        action, resource = world.backing.needs(
+            "dynamodb", request.region, request.method, request.path, request.headers,
+            request.body, request.query)
+        yield action or f"dynamodb:{operation}", resource
+
+
+def _table_arn(request: Request, name: Any) -> str:
+    return arn_of_table(request.region, str(table_name(name)))

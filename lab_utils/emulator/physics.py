@@ -1,0 +1,130 @@
+"""Every number that the emulator runs on, with where it comes from.
+
+Three kinds, and the book never mixes them up:
+
+* **documented** - AWS says so in a guide, an API reference or a service model;
+* **observed** - measured on real AWS and published;
+* **assumed** - nobody outside AWS knows; the value here is a choice, and yours to change.
+
+All times are seconds, all sizes bytes, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from lab_utils.errors import LabError
+
+KB, MB = 1024, 1024 * 1024
+HOUR = 3600.0
+MICROSECONDS = 1_000_000
+
+Range = tuple[float, float]
+
+
+def documented(default: Any, source: str) -> Any:
+    return field(default=default, metadata={"mark": "documented", "source": source})
+
+
+def observed(default: Any, source: str) -> Any:
+    return field(default=default, metadata={"mark": "observed", "source": source})
+
+
+def assumed(default: Any, why: str) -> Any:
+    return field(default=default, metadata={"mark": "assumed", "source": why})
+
+
+@dataclass(frozen=True)
+class Physics:
+    """The constants of the embedded world. `Physics(rollover=(4 * 3600, 4 * 3600))` overrides."""
+
+    # -- tables and their partitions
+    on_demand_partitions: int = assumed(
+        4, "a new on-demand table's warm throughput is 4,000 writes/s, and a partition takes 1,000")
+    partition_writes: int = documented(1000, "Developer Guide, best practices for partition keys")
+    partition_reads: int = documented(3000, "Developer Guide, best practices for partition keys")
+    warm_reads: int = documented(12000, "Developer Guide, warm throughput")
+    warm_writes: int = documented(4000, "Developer Guide, warm throughput")
+    token_life: float = documented(600.0, "API reference, TransactWriteItems ClientRequestToken")
+
+    # -- streams of a table
+    retention: float = documented(24 * HOUR, "Developer Guide, change data capture with Streams")
+    rollover: Range = observed(
+        (4.0 * HOUR, 4.5 * HOUR), "gaps of 4.04 to 4.50 h in the sample of DescribeStream")
+    stream_iterator_life: float = documented(15 * 60.0, "API reference, GetShardIterator")
+    stream_read_records: int = documented(1000, "API reference, Streams GetRecords")
+    stream_read_bytes: int = documented(1 * MB, "API reference, Streams GetRecords")
+    shards_per_page: int = documented(100, "API reference, DescribeStream")
+
+    # -- Kinesis
+    kinesis_retention: float = documented(24 * HOUR, "Kinesis Developer Guide")
+    kinesis_iterator_life: float = documented(5 * 60.0, "API reference, GetShardIterator")
+    kinesis_read_records: int = documented(10000, "API reference, Kinesis GetRecords")
+    kinesis_read_bytes: int = documented(10 * MB, "API reference, Kinesis GetRecords")
+    kinesis_put_records: int = documented(500, "API reference, PutRecords")
+    kinesis_put_bytes: int = documented(10 * MB, "API reference, PutRecords")
+    kinesis_record_bytes: int = documented(1 * MB, "API reference, PutRecord, default size")
+
+    # -- functions
+    payload_bytes: int = documented(6 * MB, "Lambda quotas, synchronous invocation")
+    async_payload_bytes: int = documented(1 * MB, "Lambda quotas, asynchronous invocation")
+    account_concurrency: int = documented(1000, "Lambda quotas, concurrent executions")
+    unreserved_concurrency: int = documented(100, "Lambda Developer Guide, reserved concurrency")
+    async_retries: int = documented(2, "Lambda Developer Guide, asynchronous invocation")
+    async_retry_delays: tuple[float, ...] = documented(
+        (60.0, 120.0), "Lambda Developer Guide, asynchronous invocation")
+    cold_start: Range = assumed((0.18, 0.32), "a small Python function, before its own imports")
+    invoke_overhead: Range = assumed((0.001, 0.003), "from the poller to the handler's first line")
+    idle_instance_life: float = assumed(600.0, "an idle execution environment is kept some minutes")
+    log_event_bytes: int = documented(256 * KB, "CloudWatch Logs quotas, event size")
+
+    # -- event source mappings
+    mapping_creation: Range = assumed((3.0, 8.0), "the guide says it can take minutes")
+    mapping_update: Range = assumed((2.0, 6.0), "the guide says up to 90 seconds")
+    dynamodb_poll: float = documented(0.25, "Lambda Developer Guide, four polls a second")
+    kinesis_poll: float = documented(1.0, "Lambda Developer Guide, one poll a second")
+    child_discovery: Range = assumed((0.0, 1.0), "new shards are found with some delay")
+    retry_delay: float = assumed(1.0, "with the factor below: 8 calls in 60 s, as recorded")
+    retry_factor: float = assumed(1.6, "with the delay above: 8 calls in 60 s, as recorded")
+    retry_ceiling: float = assumed(60.0, "the schedule of back-off is not published")
+    throttle_delay: Range = assumed((0.1, 0.4), "how soon a throttled poller asks again")
+
+    # -- latencies of API calls, shortest and longest; how they lie between is assumed as well
+    read_latency: Range = assumed((0.002, 0.004), "single-digit milliseconds")
+    write_latency: Range = assumed((0.003, 0.006), "single-digit milliseconds")
+    transaction_latency: Range = assumed((0.012, 0.025), "a transaction makes two rounds")
+    stream_latency: Range = assumed((0.005, 0.012), "one call to a stream")
+    control_latency: Range = assumed((0.020, 0.060), "one call that makes or describes a resource")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            parts = value if isinstance(value, tuple) else (value,)
+            if any(not isinstance(part, (int, float)) or part < 0 for part in parts):
+                raise LabError(f"Physics({each.name}={value!r}) must be zero or more: "
+                               f"give seconds, bytes or counts as positive numbers.")
+            if each.type == "Range" and (len(parts) != 2 or parts[0] > parts[1]):
+                raise LabError(f"Physics({each.name}={value!r}) must be a pair (shortest, longest).")
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds before try `attempt` + 1 of a batch whose try number `attempt` (from 1) failed."""
+        return min(self.retry_delay * self.retry_factor ** (attempt - 1), self.retry_ceiling)
+
+
+def microseconds(seconds: float) -> int:
+    """Virtual time is kept in whole microseconds, so that sums of times are exact."""
+    return round(seconds * MICROSECONDS)
+
+
+def between(rng: random.Random, bounds: Range) -> int:
+    """A moment between two bounds (seconds), in microseconds."""
+    low, high = bounds
+    return microseconds(low + (high - low) * rng.random())
+
+
+def as_records(physics: Physics) -> list[dict[str, Any]]:
+    """The constants as rows (name, value, mark, source), for the page that lists them all."""
+    return [{"name": each.name, "value": getattr(physics, each.name), **each.metadata}
+            for each in fields(physics)]

@@ -1,0 +1,272 @@
+"""Virtual time: who runs, who waits, and what happens next.
+
+Exactly one thing runs at any moment: the notebook's cell, or one *guest* (the code of a Lambda
+handler). A guest is a greenlet; when it calls AWS or sleeps it is parked, the loop goes on with
+whatever is due, and resumes the guest when its answer is there. That is how two functions overlap,
+race and conflict, and why they do so in the same way at every run.
+
+simpy keeps the queue of events. Time is an integer: microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TextIO
+
+import greenlet
+import simpy
+
+from lab_utils.errors import LabClosed, LabError
+from lab_utils.emulator.physics import microseconds
+
+Resume = Callable[[Any], None]
+Waiting = Callable[[Resume], None]
+"""Something to wait for: told how to resume, it sees to it that this happens once."""
+
+COMPUTING_LIMIT = 10.0
+"""Wall seconds that a guest may compute without calling AWS or sleeping."""
+BREATH_EVERY, BREATH = 0.02, 1e-4
+"""Without a real pause now and then no other thread runs, the kernel's output thread included."""
+
+
+class GuestOverrun(BaseException):
+    """Thrown into a guest that computes without end: virtual time stands still meanwhile."""
+
+
+class GuestEnded(BaseException):
+    """Thrown into a guest that calls AWS after its invocation was over."""
+
+
+class GuestGreenlet(greenlet.greenlet):
+    """A greenlet that runs a guest's code; `greenlet.getcurrent()` tells whose code runs."""
+
+    guest: Guest
+
+
+class Guest:
+    """One run of foreign code in virtual time. `done` is the event of its outcome."""
+
+    def __init__(self, scheduler: Scheduler, work: Callable[[], Any], owner: Any,
+                 stdout: TextIO | None) -> None:
+        self.scheduler = scheduler
+        self.owner = owner
+        self.stdout = stdout if stdout is not None else io.StringIO()
+        self.done: simpy.Event = scheduler.env.event()
+        self.abandoned = False
+        self.greenlet = GuestGreenlet(work)
+        self.greenlet.guest = self
+
+    def park(self, waiting: Waiting) -> Any:
+        """Called inside the guest: hand over to the loop until `waiting` resumes this guest."""
+        if self.abandoned:
+            raise GuestEnded
+        return self.greenlet.parent.switch(waiting)
+
+
+    def send(self, request: Any, event_name: str) -> Any:
+        """Answer a request that this guest's code sent, with whatever client."""
+        return self.owner.world.gateway.answer(request, event_name)
+
+
+def current_guest() -> Guest | None:
+    """The guest whose code is running, in whatever lab, or None in a cell or a foreign thread."""
+    running = greenlet.getcurrent()
+    return running.guest if isinstance(running, GuestGreenlet) else None
+
+
+class Scheduler:
+    """The loop over simpy's events; see the module's text."""
+
+    def __init__(self, start: int) -> None:
+        self.env = simpy.Environment(initial_time=start)
+        self.critical = 0
+        self.closed = False
+        self._thread = threading.get_ident()
+        self._left_behind: list[Guest] = []
+        self._guests: dict[Guest, None] = {}
+        self._interrupted = False
+        self._last_breath = 0.0
+        self._running = False
+
+    @property
+    def now(self) -> int:
+        """Virtual time, microseconds since 1970."""
+        return int(self.env.now)
+
+    # -- waiting ---------------------------------------------------------------------------
+
+    def wait(self, waiting: Waiting) -> Any:
+        """Wait in virtual time, whoever asks: a guest is parked, a cell runs the world meanwhile."""
+        guest = current_guest()
+        if guest is not None:
+            return guest.park(waiting)
+        if self.in_foreign_thread:
+            raise LabError("Only the thread that opened the lab can wait in virtual time: "
+                           "do the waiting outside of threads of your own.")
+        event = self.env.event()
+        waiting(event.succeed)
+        return self.run(event)
+
+    def sleep(self, seconds: float) -> None:
+        """Let virtual time pass for whoever asks."""
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        self.wait(lambda resume: self.after(microseconds(seconds), lambda: resume(None)))
+
+    def after(self, delay: int, action: Callable[[], Any]) -> None:
+        """Do something `delay` microseconds from now."""
+        timeout = self.env.timeout(delay)
+        timeout.callbacks.append(lambda _: action())
+
+    @property
+    def in_foreign_thread(self) -> bool:
+        return threading.get_ident() != self._thread
+
+    # -- guests ----------------------------------------------------------------------------
+
+    def start(self, work: Callable[[], Any], owner: Any, stdout: TextIO | None = None) -> Guest:
+        """Run foreign code until it first waits; `work` returns its outcome and never raises."""
+        guest = Guest(self, work, owner, stdout)
+        self._guests[guest] = None
+        self._enter(guest)
+        return guest
+
+    def abandon(self, guest: Guest) -> None:
+        """Never resume a guest again: Lambda runs no `finally` of a function that timed out."""
+        if not guest.abandoned:
+            guest.abandoned = True
+            self._guests.pop(guest, None)
+            self._left_behind.append(guest)
+
+    def _enter(self, guest: Guest, *answer: Any) -> None:
+        if guest.abandoned or self.closed:
+            return
+        guest.greenlet.parent = greenlet.getcurrent()
+        with self._guest_surroundings(guest):
+            waiting = guest.greenlet.switch(*answer)
+        if guest.greenlet.dead:
+            self._guests.pop(guest, None)
+            guest.done.succeed(waiting)
+        else:
+            waiting(lambda later: self._enter(guest, later))
+
+    @contextmanager
+    def _guest_surroundings(self, guest: Guest) -> Iterator[None]:
+        """A guest prints into its log, may run an event loop of its own, and not for ever."""
+        out, err = sys.stdout, sys.stderr
+        loop = asyncio._get_running_loop()
+        sys.stdout = sys.stderr = guest.stdout
+        asyncio._set_running_loop(None)
+        guarded = threading.current_thread() is threading.main_thread()
+        if guarded:
+            signal.setitimer(signal.ITIMER_REAL, COMPUTING_LIMIT)
+        try:
+            yield
+        finally:
+            if guarded:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            asyncio._set_running_loop(loop)
+            sys.stdout, sys.stderr = out, err
+
+    # -- the loop --------------------------------------------------------------------------
+
+    def run(self, until: int | simpy.Event) -> Any:
+        """Let everything happen that is due until a moment (microseconds) or an event."""
+        if self.closed:
+            raise LabClosed("This lab is closed: open another with open_lab().")
+        if self._running:
+            raise LabError("Virtual time cannot be moved while it is being moved: "
+                           "call the lab from a cell, not from inside one of its own callbacks.")
+        self._running = True
+        try:
+            with self._signals():
+                return self._run_to(until) if isinstance(until, int) else self._run_till(until)
+        finally:
+            self._running = False
+
+    def _run_to(self, moment: int) -> None:
+        while self.env.peek() <= moment:
+            self._step()
+        self._move_to(moment)
+
+    def _run_till(self, event: simpy.Event) -> Any:
+        while not event.processed:
+            if self.env.peek() == simpy.core.Infinity:
+                raise LabError("Nothing is left that could happen, so the wait would never end.")
+            self._step()
+        return event.value
+
+    def _step(self) -> None:
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+        self.env.step()
+        if time.perf_counter() - self._last_breath > BREATH_EVERY:
+            time.sleep(BREATH)
+            self._last_breath = time.perf_counter()
+
+    def _move_to(self, moment: int) -> None:
+        # simpy has no public way to pass time in which nothing happens, short of queueing an
+        # event that an interrupted run would leave behind.
+        self.env._now = max(self.env._now, moment)
+
+    # -- Ctrl-C ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Between two events Ctrl-C stops the cell; inside a guest it ends that guest's attempt."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._interrupted = False
+        old_int = signal.signal(signal.SIGINT, self._on_interrupt)
+        old_alarm = signal.signal(signal.SIGALRM, self._on_alarm)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGALRM, old_alarm)
+            signal.signal(signal.SIGINT, old_int)
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._interrupted = True
+        if current_guest() is not None and not self.critical:
+            raise KeyboardInterrupt
+
+    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        if current_guest() is not None and not self.critical:
+            raise GuestOverrun(
+                f"the function computed for {COMPUTING_LIMIT:.0f} seconds of real time without "
+                "calling AWS or sleeping, and virtual time stood still meanwhile")
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Forget all that was to happen, and end the guests that still wait for something."""
+        if self.closed:
+            return
+        self.closed = True
+        for guest in [*self._guests, *self._left_behind]:
+            guest.abandoned = True
+            self._end(guest)
+        self._guests.clear()
+        self._left_behind.clear()
+        self.env = simpy.Environment(initial_time=self.now)
+
+    def _end(self, guest: Guest) -> None:
+        for _ in range(3):
+            if guest.greenlet.dead or not guest.greenlet:
+                return
+            with self._guest_surroundings(guest):
+                guest.greenlet.parent = greenlet.getcurrent()
+                try:
+                    guest.greenlet.throw(greenlet.GreenletExit)
+                except BaseException:  # a `finally` of foreign code may raise whatever it likes
+                    return

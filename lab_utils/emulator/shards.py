@@ -1,0 +1,172 @@
+"""Shards and the log they make up: append, read, close, trim. Both stream services use it.
+
+A shard is a list of records in the order in which they came. While it is open it grows; once it is
+closed it has an ending sequence number and never changes again, except that its oldest records are
+trimmed away. A closed shard's children name it as their parent: that is the lineage.
+
+Positions count the records of a shard from its birth, trimmed ones included, so a position stays
+true while records go.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as its shard keeps it: `at` in microseconds, `size` in bytes.
+
+    `body` is the record in its service's own JSON shape, shared by all who read it.
+    """
+
+    sequence: int
+    at: int
+    size: int
+    key: str
+    body: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Shard:
+    """A list of records that grows until it is closed. Times in microseconds.
+
+    `low` to `high` - 1 is the range of hashes whose records come here; `newest` is the sequence
+    number of the last record that came, `lost` that of the last one trimmed away (0: none).
+    """
+
+    id: str
+    parents: tuple[str, ...]
+    started: int
+    starting: int
+    low: int = 0
+    high: int = 0
+    ended: int | None = None
+    ending: int | None = None
+    records: list[Record] = field(default_factory=list, repr=False)
+    trimmed: int = 0
+    newest: int = 0
+    lost: int = 0
+    _watchers: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    @property
+    def open(self) -> bool:
+        return self.ended is None
+
+    @property
+    def end(self) -> int:
+        """The position after the newest record."""
+        return self.trimmed + len(self.records)
+
+    def append(self, record: Record) -> None:
+        if not self.open:
+            raise ValueError(f"{self.id} is closed")
+        self.records.append(record)
+        self.newest = record.sequence
+        self._notify()
+
+    def close(self, now: int) -> None:
+        """End the shard: its last record's number, or its first if it has none, ends it."""
+        self.ended, self.ending = now, self.newest or self.starting
+        self._notify()
+
+    def trim(self, horizon: int) -> None:
+        """Drop the records that are older than a moment."""
+        if self.records and self.records[0].at < horizon:
+            gone = bisect.bisect_left(self.records, horizon, key=lambda record: record.at)
+            self.lost = self.records[gone - 1].sequence
+            del self.records[:gone]
+            self.trimmed += gone
+
+    def read(self, position: int, limit: int, max_bytes: int) -> list[Record]:
+        """At most `limit` records and `max_bytes` bytes from a position that is not trimmed.
+
+        One record is handed out even if it alone is larger than `max_bytes`.
+        """
+        start = position - self.trimmed
+        taken, total = start, 0
+        stop = min(start + limit, len(self.records))
+        while taken < stop:
+            total += self.records[taken].size
+            if total > max_bytes and taken > start:
+                break
+            taken += 1
+        return self.records[start:taken]
+
+    def position_of(self, sequence: int) -> int:
+        """The position of the first record whose sequence number is not below `sequence`."""
+        return self.trimmed + bisect.bisect_left(
+            self.records, sequence, key=lambda record: record.sequence)
+
+    def position_at(self, moment: int) -> int:
+        """The position of the first record that is not older than a moment."""
+        return self.trimmed + bisect.bisect_left(self.records, moment, key=lambda record: record.at)
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Have `watcher` called once, at the next append or at the close."""
+        self._watchers.append(watcher)
+
+    def _notify(self) -> None:
+        if self._watchers:
+            watchers, self._watchers = self._watchers, []
+            for watcher in watchers:
+                watcher()
+
+
+class ShardLog:
+    """All shards of one stream that can still be listed, oldest first."""
+
+    def __init__(self, retention: int) -> None:
+        self.retention = retention
+        self._shards: dict[str, Shard] = {}
+        self._children: dict[str, list[Shard]] = {}
+        self._birth_watchers: list[Callable[[Shard], None]] = []
+
+    def add(self, shard: Shard) -> None:
+        """Take in a newborn shard."""
+        self._shards[shard.id] = shard
+        for parent in shard.parents:
+            self._children.setdefault(parent, []).append(shard)
+        for watcher in list(self._birth_watchers):
+            watcher(shard)
+
+    def on_birth(self, watcher: Callable[[Shard], None]) -> None:
+        self._birth_watchers.append(watcher)
+
+    def off_birth(self, watcher: Callable[[Shard], None]) -> None:
+        self._birth_watchers.remove(watcher)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return iter(list(self._shards.values()))
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def get(self, shard_id: str) -> Shard | None:
+        return self._shards.get(shard_id)
+
+    def children(self, shard_id: str) -> list[Shard]:
+        return list(self._children.get(shard_id, ()))
+
+    def open_shards(self) -> list[Shard]:
+        return [shard for shard in self._shards.values() if shard.open]
+
+    def trim(self, now: int) -> None:
+        """Drop records past their retention, and shards that closed longer ago than that.
+
+        Records go from the moment they may go; AWS only promises not to drop them earlier.
+        """
+        horizon = now - self.retention
+        for shard in list(self._shards.values()):
+            if shard.ended is not None and shard.ended <= horizon:
+                self._forget(shard)
+            else:
+                shard.trim(horizon)
+
+    def _forget(self, shard: Shard) -> None:
+        shard.trim(shard.ended + 1 if shard.ended is not None else 0)
+        del self._shards[shard.id]
+        self._children.pop(shard.id, None)

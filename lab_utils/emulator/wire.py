@@ -1,0 +1,276 @@
+"""AWS's wire protocols, as far as the services modelled here speak them.
+
+JSON bodies (DynamoDB Streams, Kinesis) and REST with JSON (Lambda). What a request may look like
+is read from botocore's own service models, so the rules are AWS's and not written a second time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+from botocore.model import OperationModel, ServiceModel, Shape
+
+from lab_utils.emulator.errors import ApiError
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """An answer on its way to the client."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+# -- requests -----------------------------------------------------------------------------------
+
+
+def parse_json(body: bytes) -> Params:
+    """The members of a JSON request; anything but a JSON object is AWS's SerializationException."""
+    try:
+        params = json.loads(body or b"{}")
+    except ValueError:
+        raise ApiError("SerializationException", "Could not parse request body into json") from None
+    if not isinstance(params, dict):
+        raise ApiError("SerializationException", "Start of structure or map expected")
+    return params
+
+
+def parse_rest(model: OperationModel, path: str, query: Mapping[str, list[str]],
+               headers: Mapping[str, str], body: bytes) -> Params:
+    """The members of a REST request, gathered from its path, query, headers and body."""
+    shape = model.input_shape
+    if shape is None:
+        return {}
+    payload = shape.serialization.get("payload")
+    params: Params = {payload: body} if payload else parse_json(body)
+    match = _path_pattern(model.http["requestUri"]).fullmatch(path)
+    labels = match.groupdict() if match else {}
+    for name, member in shape.members.items():
+        where = member.serialization.get("location")
+        wire_name = member.serialization.get("name", name)
+        if where == "uri":
+            params[name] = unquote(labels.get(_identifier(wire_name), ""))
+        elif where == "querystring" and wire_name in query:
+            params[name] = _from_text(member, query[wire_name][0])
+        elif where == "header" and wire_name.lower() in headers:
+            params[name] = _from_text(member, headers[wire_name.lower()])
+    return params
+
+
+def find_operation(service: ServiceModel, method: str, path: str) -> OperationModel | None:
+    """Which operation of a REST service a request is for."""
+    for name in service.operation_names:
+        model = service.operation_model(name)
+        if model.http["method"] == method and _path_pattern(
+                model.http["requestUri"]).fullmatch(path):
+            return model
+    return None
+
+
+@lru_cache(maxsize=512)
+def _path_pattern(uri: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)(\+?)\}", uri.partition("?")[0].rstrip("/"))
+    pattern = ""
+    for index in range(0, len(parts), 3):
+        pattern += re.escape(parts[index])
+        if index + 1 < len(parts):
+            pattern += f"(?P<{_identifier(parts[index + 1])}>{'.+' if parts[index + 2] else '[^/]+'})"
+    return re.compile(pattern + "/?")
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def _from_text(shape: Shape, text: str) -> Any:
+    if shape.type_name in ("integer", "long"):
+        try:
+            return int(text)
+        except ValueError:
+            raise ApiError("SerializationException", f"{text!r} is not a number") from None
+    return text == "true" if shape.type_name == "boolean" else text
+
+
+# -- validation -----------------------------------------------------------------------------------
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "structure": (dict,), "map": (dict,), "list": (list,), "string": (str,), "boolean": (bool,),
+    "integer": (int,), "long": (int,), "float": (int, float), "double": (int, float),
+    "timestamp": (int, float, str), "blob": (str, bytes),
+}
+
+
+def validate(shape: Shape | None, params: Params,
+             code: str = "ValidationException") -> None:
+    """Refuse a request that the service's model does not allow, in AWS's words.
+
+    Wrong types are a SerializationException; values out of bounds are `code`. Members that the
+    model does not know are dropped in silence, as AWS does.
+    """
+    if shape is None:
+        return
+    _check_types(shape, params)
+    errors: list[str] = []
+    _check_constraints(shape, params, "", errors)
+    if errors:
+        count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''} detected: "
+        raise ApiError(code, count + "; ".join(errors))
+
+
+def _check_types(shape: Shape, value: Any) -> None:
+    if value is None:
+        return
+    kind = shape.type_name
+    expected = _JSON_TYPES.get(kind, (object,))
+    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+        raise ApiError("SerializationException", f"{type(value).__name__} cannot be converted "
+                       f"to {shape.name}")
+    if kind == "structure":
+        for name, member in shape.members.items():  # type: ignore[attr-defined]
+            _check_types(member, value.get(name))
+    elif kind == "list":
+        for each in value:
+            _check_types(shape.member, each)  # type: ignore[attr-defined]
+    elif kind == "map":
+        for each in value.values():
+            _check_types(shape.value, each)  # type: ignore[attr-defined]
+
+
+def _check_constraints(shape: Shape, value: Any, path: str, errors: list[str]) -> None:
+    if value is None:
+        return
+    limits = shape.metadata
+    complain = f"Value '{_shown(value)}' at '{path}' failed to satisfy constraint: Member must "
+    if shape.type_name == "structure":
+        _check_members(shape, value, path, errors)
+    elif shape.type_name == "list":
+        _check_length(len(value), limits, complain, errors)
+        for number, each in enumerate(value, start=1):
+            _check_constraints(shape.member, each,  # type: ignore[attr-defined]
+                               f"{path}.{number}.member", errors)
+    elif shape.type_name in ("integer", "long"):
+        if "min" in limits and value < limits["min"]:
+            errors.append(f"{complain}have value greater than or equal to {limits['min']}")
+        if "max" in limits and value > limits["max"]:
+            errors.append(f"{complain}have value less than or equal to {limits['max']}")
+    elif shape.type_name == "string":
+        _check_string(shape, value, complain, errors)
+
+
+def _check_members(shape: Shape, value: Params, path: str, errors: list[str]) -> None:
+    for name, member in shape.members.items():  # type: ignore[attr-defined]
+        inner = f"{path}.{_camel(name)}" if path else _camel(name)
+        if value.get(name) is None and name in getattr(shape, "required_members", ()):
+            errors.append(f"Value null at '{inner}' failed to satisfy constraint: "
+                          "Member must not be null")
+        _check_constraints(member, value.get(name), inner, errors)
+
+
+def _check_string(shape: Shape, value: str, complain: str, errors: list[str]) -> None:
+    limits = shape.metadata
+    if "enum" in limits:
+        if value not in limits["enum"]:
+            errors.append(f"{complain}satisfy enum value set: [{', '.join(limits['enum'])}]")
+        return
+    _check_length(len(value), limits, complain, errors)
+    pattern = _pattern(limits["pattern"]) if "pattern" in limits else None
+    if pattern and not pattern.fullmatch(value):
+        errors.append(f"{complain}satisfy regular expression pattern: {limits['pattern']}")
+
+
+def _check_length(length: int, limits: Mapping[str, Any], complain: str,
+                  errors: list[str]) -> None:
+    if "min" in limits and length < limits["min"]:
+        errors.append(f"{complain}have length greater than or equal to {limits['min']}")
+    if "max" in limits and length > limits["max"]:
+        errors.append(f"{complain}have length less than or equal to {limits['max']}")
+
+
+@lru_cache(maxsize=512)
+def _pattern(text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text)
+    except re.error:  # a few patterns of the models are Java's and not Python's
+        return None
+
+
+def _camel(name: str) -> str:
+    return name[0].lower() + name[1:]
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) < 200 else text[:200] + "..."
+
+
+def decode_blob(text: str | bytes) -> bytes:
+    """The bytes of a blob, which JSON carries in base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError("SerializationException", "Invalid base64 in a binary member") from None
+
+
+# -- answers ----------------------------------------------------------------------------------------
+
+
+def json_answer(result: Params, version: str = "1.0") -> HttpAnswer:
+    return HttpAnswer(200, {"content-type": f"application/x-amz-json-{version}"},
+                      json.dumps(result, separators=(",", ":")).encode())
+
+
+def rest_answer(model: OperationModel, result: Params) -> HttpAnswer:
+    """A REST answer: members go to the status line, the headers or the body, as the model says."""
+    status = model.http.get("responseCode", 200)
+    headers = {"content-type": "application/json"}
+    body: Any = {}
+    shape = model.output_shape
+    payload = shape.serialization.get("payload") if shape else None
+    for name, value in result.items():
+        member = shape.members[name] if shape else None
+        where = member.serialization.get("location") if member else None
+        if where == "statusCode":
+            status = value
+        elif where == "header" and member is not None:
+            headers[member.serialization["name"].lower()] = value
+        elif name == payload:
+            body = value
+        else:
+            body[name] = value
+    return HttpAnswer(status, headers, body if isinstance(body, bytes)
+                      else json.dumps(body, separators=(",", ":")).encode())
+
+
+def error_answer(protocol: str, error: ApiError) -> HttpAnswer:
+    """An error in the shape of a protocol: "json", "rest-json", "query" or "rest-xml"."""
+    headers = {"x-amzn-errortype": error.code, "content-type": "application/x-amz-json-1.0"}
+    if protocol == "json":
+        body = {"__type": error.code, "message": error.message, **error.extra}
+    elif protocol == "rest-json":
+        text = "Message" if error.status == 404 else "message"
+        body = {text: error.message, **error.extra}
+        if error.code != "ValidationException":
+            body["Type"] = "User"
+    else:
+        return _xml_error(protocol, error)
+    return HttpAnswer(error.status, headers, json.dumps(body, separators=(",", ":")).encode())
+
+
+def _xml_error(protocol: str, error: ApiError) -> HttpAnswer:
+    from xml.sax.saxutils import escape
+
+    inner = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
+    text = (f"<Error>{inner}</Error>" if protocol == "rest-xml" else
+            f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error></ErrorResponse>")
+    return HttpAnswer(error.status, {"content-type": "text/xml"}, text.encode())

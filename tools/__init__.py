@@ -1,0 +1,1 @@
+"""What the Makefile and the tests run; no part of the lab."""

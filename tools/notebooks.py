@@ -1,0 +1,128 @@
+"""Run notebooks, several at once: for the book, for the tests, and to accept new outputs.
+
+    python tools/notebooks.py execute notebooks/*.ipynb   # fill the book's execution cache
+    python tools/notebooks.py accept notebooks/*.ipynb    # save what they print and draw
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / "_build" / ".jupyter_cache"  # where jupyter-book looks, too
+CELL_TIMEOUT = 120
+
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {"name": "python"}  # without its version, which differs from reader to reader
+FLEETING = {"collapsed", "execution", "ExecuteTime", "scrolled", "trusted"}
+
+
+def run(path: Path, **env: str) -> NotebookNode:
+    """Execute one notebook in a fresh kernel, in its own folder, and return it with outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name=KERNELSPEC["name"],
+        coalesce_streams=True,
+        record_timing=False,
+        extra_arguments=["--log-level=40"],
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.execute(env={**os.environ, "LAB_PROGRESS": "0", **env})
+    return normalised(notebook)
+
+
+def normalised(notebook: NotebookNode) -> NotebookNode:
+    """Leave out what says who ran the notebook, and when, rather than what it shows."""
+    notebook.metadata.update(kernelspec=KERNELSPEC, language_info=LANGUAGE)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for key in FLEETING & cell.metadata.keys():
+            del cell.metadata[key]
+    return notebook
+
+
+def execute(path: Path) -> str:
+    """Put the executed notebook into the cache from which the book is built."""
+    cache = get_cache(CACHE)
+    try:
+        cache.match_cache_notebook(nbformat.read(path, as_version=4))
+    except KeyError:
+        pass
+    else:
+        return "as before"
+    started = time.monotonic()
+    notebook = run(path)
+    bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": 0})
+    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    return f"{time.monotonic() - started:.1f} s"
+
+
+def accept(path: Path) -> str:
+    """Save the executed notebook in place of the committed one."""
+    before = path.read_text(encoding="utf-8")
+    after = nbformat.writes(run(path)).rstrip("\n") + "\n"
+    if after == before:
+        return "unchanged"
+    path.write_text(after, encoding="utf-8")
+    return "CHANGED: read it with `git diff`"
+
+
+def empty_stale_cache() -> None:
+    """Forget executed notebooks when the code under them is another one."""
+    code = [ROOT / "requirements.lock", *sorted((ROOT / "lab_utils").rglob("*.py"))]
+    digest = hashlib.sha256(sys.version.encode())
+    for path in code:
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    key = CACHE.parent / ".jupyter_cache.key"
+    if not key.exists() or key.read_text() != digest.hexdigest():
+        shutil.rmtree(CACHE, ignore_errors=True)
+        CACHE.mkdir(parents=True)
+        key.write_text(digest.hexdigest())
+    get_cache(CACHE).list_cache_records()  # makes its tables before several threads would
+
+
+def for_each(action: Callable[[Path], str], paths: Iterable[Path], workers: int) -> bool:
+    """Do it to every notebook; say how each went, and whether all went well."""
+
+    def attempt(path: Path) -> bool:
+        try:
+            print(f"{path.name}: {action(path)}", flush=True)
+        except Exception as error:  # a cell's own, a timeout, a kernel that does not start
+            print(f"{path.name}: FAILED\n{error}", file=sys.stderr, flush=True)
+            return False
+        return True
+
+    with ThreadPoolExecutor(workers) as pool:
+        return all(list(pool.map(attempt, paths)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["execute", "accept"])
+    parser.add_argument("notebooks", nargs="+", type=lambda text: Path(text).resolve())
+    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
+    options = parser.parse_args()
+    if options.action == "execute":
+        empty_stale_cache()
+    action = {"execute": execute, "accept": accept}[options.action]
+    return 0 if for_each(action, options.notebooks, options.workers) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
