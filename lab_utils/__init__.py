@@ -1,1 +1,38 @@
-"""A laboratory for DynamoDB Streams: what a notebook of this book imports."""
+"""A laboratory for DynamoDB Streams: the names that a notebook of this book imports.
+
+    import lab_utils as lu
+
+    lab = lu.open_lab()
+    dynamodb, streams = lab.clients("dynamodb", "dynamodbstreams")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from lab_utils.emulator.physics import Physics
+from lab_utils.errors import LabError, NotOnThisTarget
+from lab_utils.lab import Lab, open_lab
+
+_LATER = {
+    "plot_backlog": "lab_utils.plots", "plot_concurrency": "lab_utils.plots",
+    "plot_invocations": "lab_utils.plots", "plot_lineage": "lab_utils.plots",
+    "plot_pipeline": "lab_utils.plots", "plot_totals": "lab_utils.plots",
+}
+"""Names whose modules load matplotlib, and so only when they are first used."""
+_ROOMS = ("pipeline", "plots")
+
+__all__ = ["Lab", "LabError", "NotOnThisTarget", "Physics", "open_lab", *_LATER, *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"lab_utils.{name}")
+    raise AttributeError(f"lab_utils has no {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

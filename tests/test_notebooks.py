@@ -119,7 +119,8 @@ def test_it_opens_as_promised(notebook: NotebookNode) -> None:
     body = "\n".join(rest)
     assert first.startswith("# "), "the first line is the title"
     assert "?" in body, "the chapter opens with the question that it answers"
-    assert len(re.findall(r"^[-*] ", body, re.MULTILINE)) >= 3, "three things one will be able to do"
+    points = re.findall(r"^[-*] ", body, re.MULTILINE)
+    assert len(points) >= 3, "three things that one will be able to do"
     assert re.search(r"\b(minutes?|seconds?)\b", body), "how long it takes to run"
 
 

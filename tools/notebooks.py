@@ -1,7 +1,7 @@
 """Run notebooks, several at once: for the book, for the tests, and to accept new outputs.
 
-    python tools/notebooks.py execute notebooks/*.ipynb   # fill the book's execution cache
-    python tools/notebooks.py accept notebooks/*.ipynb    # save what they print and draw
+``python tools/notebooks.py execute notebooks/*.ipynb`` fills the cache from which the book is built;
+``python tools/notebooks.py accept notebooks/*.ipynb`` saves what the notebooks print and draw.
 """
 
 from __future__ import annotations

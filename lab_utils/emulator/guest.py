@@ -67,6 +67,10 @@ class GuestError(Exception):
         self.error_type, self.message = error_type, message
         self.stack_trace = list(stack_trace)
 
+    def payload(self, request_id: str) -> dict[str, Any]:
+        """What Lambda answers to an invocation that met this."""
+        return describe_error(self, request_id)
+
 
 def describe_error(exc: BaseException, request_id: str) -> dict[str, Any]:
     """The payload that Lambda answers for a handler's exception: the function's own frames only."""
@@ -166,11 +170,10 @@ class Context:
         aws_request_id: str,
         log_group_name: str,
         log_stream_name: str,
-        deadline: int,
-        now: Callable[[], int],
+        remaining: Callable[[], int],
         function_version: str = "$LATEST",
     ) -> None:
-        """`deadline` and `now()` are virtual microseconds since the epoch."""
+        """`remaining()` is the number of milliseconds until the function times out."""
         self.function_name = function_name
         self.function_version = function_version
         self.invoked_function_arn = invoked_function_arn
@@ -181,10 +184,10 @@ class Context:
         self.identity = _Identity()
         self.client_context = None
         self.tenant_id = None
-        self._deadline, self._now = deadline, now
+        self._remaining = remaining
 
     def get_remaining_time_in_millis(self) -> int:
-        return max(0, (self._deadline - self._now()) // 1000)
+        return max(0, self._remaining())
 
     def log(self, message: object) -> None:
         sys.stdout.write(str(message))

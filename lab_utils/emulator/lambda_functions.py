@@ -421,6 +421,7 @@ class _Run:
         log.tail = []
         log.line(f"START RequestId: {self._request_id} Version: $LATEST")
         self._scheduler.after(self._function.timeout * MICROSECONDS, self._time_out)
+        self._context = self._make_context()
         self._guest = self._scheduler.start(self._work, instance, log)
         self._guest.done.callbacks.append(lambda event: self._finish(event.value))
 
@@ -432,7 +433,7 @@ class _Run:
             instance.modules.activate()
             if instance.handler is None:
                 instance.handler = instance.modules.lookup(self._function.handler)
-            answer = instance.handler(json.loads(self._payload), self._context())
+            answer = instance.handler(json.loads(self._payload), self._context)
             return Result("ok", _to_json(answer))
         except GuestEnded:
             return Result("timeout")
@@ -443,14 +444,14 @@ class _Run:
         except BaseException as problem:
             return self._error(describe_error(problem, self._request_id))
 
-    def _context(self) -> Context:
+    def _make_context(self) -> Context:
         function, ends = self._function, self._began + self._function.timeout * MICROSECONDS
         return Context(
             function_name=function.name, function_version="$LATEST",
             invoked_function_arn=function.arn, memory_limit_in_mb=function.memory,
             aws_request_id=self._request_id, log_group_name=self._instance.log.group,
-            log_stream_name=self._instance.log.stream, deadline=ends,
-            now=lambda: self._scheduler.now)
+            log_stream_name=self._instance.log.stream,
+            remaining=lambda: (ends - self._scheduler.now) // 1000)
 
     def _error(self, payload: Params) -> Result:
         print(error_log(payload), end="")

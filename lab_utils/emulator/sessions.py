@@ -438,6 +438,9 @@ _CLIENT_OPTIONS = (
 
 # --- the net under it all -------------------------------------------------------------------
 
+Router = Callable[[Any, str], Any]
+"""Answers (request, event name) if a guest is running, else None."""
+
 
 class Guest(Protocol):
     """Code that runs inside the lab: what it sends is for its lab."""
@@ -445,17 +448,25 @@ class Guest(Protocol):
     def send(self, request: Any, event_name: str) -> Any: ...
 
 
-Router = Callable[..., Any]
+_routers: list[Router] = []
+
+
+def _ask_routers(request: Any, event_name: str, **_: Any) -> Any:
+    """botocore's 'before-send' for sessions that are not the lab's: usually no opinion."""
+    answers = (router(request, event_name) for router in _routers)
+    return next((answer for answer in answers if answer is not None), None)
+
+
+_NET = ("before-send", _ask_routers)
 
 
 def make_router(current_guest: Callable[[], Guest | None]) -> Router:
-    """A 'before-send' handler for sessions that are not the lab's.
+    """A router that hands what is sent while a guest runs to the guest's lab.
 
-    A library that a handler uses may make clients with boto3 itself. While a guest runs, what such
-    a client sends goes to the guest's lab; at any other time the router has no opinion.
+    A library that a handler uses may make its clients with the real boto3.
     """
 
-    def router(request: Any, event_name: str, **_: Any) -> Any:
+    def router(request: Any, event_name: str) -> Any:
         guest = current_guest()
         return None if guest is None else guest.send(request, event_name)
 
@@ -463,14 +474,16 @@ def make_router(current_guest: Callable[[], Guest | None]) -> Router:
 
 
 def install_router(router: Router) -> None:
-    """Let every botocore session made from now on ask `router` first; once is enough."""
-    entry = ("before-send", router)
-    if entry not in handlers.BUILTIN_HANDLERS:
-        handlers.BUILTIN_HANDLERS.append(entry)
+    """Let every botocore session made from now on ask `router` before it sends; once is enough."""
+    if router not in _routers:
+        _routers.append(router)
+    if _NET not in handlers.BUILTIN_HANDLERS:
+        handlers.BUILTIN_HANDLERS.append(_NET)
 
 
 def remove_router(router: Router) -> None:
-    """Take `router` out again, for sessions made from now on."""
-    entry = ("before-send", router)
-    if entry in handlers.BUILTIN_HANDLERS:
-        handlers.BUILTIN_HANDLERS.remove(entry)
+    """Forget `router`; with the last one the net itself is taken out of botocore's list."""
+    if router in _routers:
+        _routers.remove(router)
+    if not _routers and _NET in handlers.BUILTIN_HANDLERS:
+        handlers.BUILTIN_HANDLERS.remove(_NET)

@@ -92,8 +92,9 @@ def play_round(
     *,
     settle: bool = True,
     quiet: float = QUIET,
+    patience: float = PATIENCE,
 ) -> Round:
-    """Send a burst of ``n`` messages, wait up to 30 seconds, and judge the totals.
+    """Send a burst of ``n`` messages, wait up to ``patience`` seconds, and judge the totals.
 
     With ``settle`` the round first waits until earlier rounds have left the pipeline, that is
     until no total has moved for ``quiet`` seconds. Without, it starts at once, and what is still
@@ -119,9 +120,9 @@ def play_round(
         """The round is decided."""
         nonlocal now, judged
         now, judged = read_totals(lab), lab.clock.now()
-        return moved() == burst.expected or judged - sent >= timedelta(seconds=PATIENCE)
+        return moved() == burst.expected or judged - sent >= timedelta(seconds=patience)
 
-    lab.wait_until(every(lab, LOOK_EVERY, decided), timeout=PATIENCE + 60)
+    lab.wait_until(every(lab, LOOK_EVERY, decided), timeout=patience + 60)
     return Round(
         seed=seed,
         special=special,

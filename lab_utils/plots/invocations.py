@@ -47,6 +47,7 @@ TROUBLE = {
     "throttled": (PAPER, "v"),
 }
 FIRST = "the first invocation"
+MOST_SIZES = 200  #: a function that ran more often has no batch sizes written into its bars
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ class _Lane:
     function: str
     shard: str | None
     lane: int
+
+
+@dataclass(frozen=True)
+class _Bars:
+    """The bars of a timeline, one number each per invocation, in the units of the axes."""
+
+    starts: Numbers
+    widths: Numbers
+    rows: Numbers
+    fills: list[str]
 
 
 def plot_invocations(
@@ -71,9 +82,10 @@ def plot_invocations(
 
     `invocations` is the frame of `lab.invocations()`: function, instance, shard (None for a direct
     call), lane, batch_size, started and ended (UTC), outcome, attempt, iterator_age (seconds).
-    A bar's number is its batch size, where it fits. A bar is drawn at least 1/400 of the axis
-    wide, however short it was. Good bars have their function's colour, or with `by="instance"`
-    one per instance; bars that went wrong have their own colour and a mark.
+    A bar's number is its batch size, where it fits and its function ran at most 200 times. A bar
+    is at least 1/400 of the axis wide, however short the run was. Good bars have their function's
+    colour, or with `by="instance"` one per instance; bars that went wrong have their own colour
+    and a mark.
 
     `function` shows one function alone. The x axis counts from `origin` (UTC; the first start
     by default), and is named after it by `since`.
@@ -88,18 +100,13 @@ def plot_invocations(
     lanes = _lanes(invocations)
     rows, bottom = _rows(lanes, list(dict.fromkeys(invocations["function"])))
     ax = ax or new_axes(height=_height(bottom))
-    time = _time_axis(invocations, origin)
-    starts, ends = time.of(invocations["started"]), time.of(_ended(invocations))
-    left, right = min(float(np.nanmin(starts)), 0.0), float(np.nanmax(ends))
-    widths = np.maximum(ends - starts, (right - left or 1.0) / 400)
-    edge = ((right - left) or 1.0) * 0.015
-    ax.set(xlim=(left - edge, right + edge), ylim=(bottom, 0))
-    time.label(ax, since)
+    starts, widths = _columns(ax, invocations, origin, since)
     heights = np.array([rows[lane] for lane in lanes])
-    fills = _fills(invocations, colours, by)
-    _draw_bars(ax, starts, widths, heights, fills)
-    _write_sizes(ax, invocations["batch_size"], starts, widths, heights, fills)
-    _mark_trouble(ax, list(invocations["outcome"]), starts + widths, heights)
+    bars = _Bars(starts, widths, heights, _fills(invocations, colours, by))
+    ax.set_ylim(bottom, 0)
+    _draw_bars(ax, bars)
+    _write_sizes(ax, bars, invocations)
+    _mark_trouble(ax, bars, list(invocations["outcome"]))
     _name_rows(ax, rows)
     _name_groups(ax, invocations, rows, colours if by == "function" else {})
     return ax
@@ -108,6 +115,19 @@ def plot_invocations(
 def _height(rows: float) -> float:
     """Inches for so many rows: roomy when they are few."""
     return min(8.0, 1.05 + min(0.3 * rows, 1.0 + 0.19 * rows))
+
+
+def _columns(
+    ax: Axes, invocations: Frame, origin: datetime | None, since: str
+) -> tuple[Numbers, Numbers]:
+    """Where bars start and how wide they are; sets up the x axis."""
+    time = _time_axis(invocations, origin)
+    starts, ends = time.of(invocations["started"]), time.of(_ended(invocations))
+    left, right = min(float(np.nanmin(starts)), 0.0), float(np.nanmax(ends))
+    span = (right - left) or 1.0
+    ax.set_xlim(left - 0.015 * span, left + 1.015 * span)
+    time.label(ax, since)
+    return starts, np.maximum(ends - starts, span / 400)
 
 
 def _time_axis(invocations: Frame, origin: datetime | None) -> TimeAxis:
@@ -171,42 +191,46 @@ def _fills(invocations: Frame, colours: dict[str, str], by: str) -> list[str]:
     ]
 
 
-def _draw_bars(ax: Axes, starts: Numbers, widths: Numbers, rows: Numbers, fills: list[str]) -> None:
+def _draw_bars(ax: Axes, bars: _Bars) -> None:
     corners = [
         [(x, y - 0.4), (x + w, y - 0.4), (x + w, y + 0.4), (x, y + 0.4)]
-        for x, w, y in zip(starts, widths, rows, strict=True)
+        for x, w, y in zip(bars.starts, bars.widths, bars.rows, strict=True)
     ]
     ax.add_collection(
-        PolyCollection(corners, facecolors=fills, edgecolors=PAPER, linewidths=0.5, zorder=2)
+        PolyCollection(corners, facecolors=bars.fills, edgecolors=PAPER, linewidths=0.5, zorder=2)
     )
 
 
-def _write_sizes(
-    ax: Axes, sizes: Frame, starts: Numbers, widths: Numbers, rows: Numbers, fills: list[str]
-) -> None:
-    """Batch sizes, in the bars that have room for them."""
+def _write_sizes(ax: Axes, bars: _Bars, invocations: Frame) -> None:
+    """Batch sizes, in the bars that have room for them, of functions that ran not too often."""
     left, right = ax.get_xlim()
     wide, high = size_in_inches(ax)
     if high / (ax.get_ylim()[0] - ax.get_ylim()[1]) < 0.13:
         return
-    inches = widths / (right - left) * wide
-    for size, x, w, y, fill, room in zip(sizes, starts, widths, rows, fills, inches, strict=True):
-        if size == size and size and text_width(f"{size:,.0f}", 9) < room:
-            ax.text(x + w / 2, y, f"{size:,.0f}", fontsize=9, color=text_on(fill), ha="center",
-                    va="center_baseline", zorder=3, clip_on=True, in_layout=False)  # fmt: skip
+    runs = invocations["function"].value_counts()
+    for i, (function, size) in enumerate(
+        zip(invocations["function"], invocations["batch_size"], strict=True)
+    ):
+        room = bars.widths[i] / (right - left) * wide
+        if not size > 0 or runs[function] > MOST_SIZES or text_width(f"{size:,.0f}", 9) > room:
+            continue
+        ax.text(bars.starts[i] + bars.widths[i] / 2, bars.rows[i], f"{size:,.0f}", fontsize=9,
+                color=text_on(bars.fills[i]), ha="center", va="center_baseline", zorder=3,
+                clip_on=True, in_layout=False)  # fmt: skip
 
 
-def _mark_trouble(ax: Axes, outcomes: list[str], ends: Numbers, rows: Numbers) -> None:
+def _mark_trouble(ax: Axes, bars: _Bars, outcomes: list[str]) -> None:
     """A mark at the end of each bar that went wrong, and a line that says what the marks mean."""
     handles = []
+    ends = bars.starts + bars.widths
     for outcome, (colour, marker) in TROUBLE.items():
         chosen = [i for i, value in enumerate(outcomes) if value == outcome]
         if not chosen:
             continue
         edge = INK if outcome in ("partial", "throttled") else PAPER
-        look: dict[str, Any] = {"marker": marker, "markersize": 8, "markerfacecolor": colour, "color": INK}
-        look |= {"markeredgecolor": edge, "linestyle": "none", "markeredgewidth": 0.9}
-        ax.plot(ends[chosen], rows[chosen], zorder=4, clip_on=False, **look)
+        look: dict[str, Any] = {"marker": marker, "markersize": 8, "linestyle": "none"}
+        look |= {"markerfacecolor": colour, "markeredgecolor": edge, "markeredgewidth": 0.9}
+        ax.plot(ends[chosen], bars.rows[chosen], zorder=4, clip_on=False, **look)
         handles.append(Line2D([], [], label=outcome, **look))
     if handles:
         ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4,

@@ -104,7 +104,8 @@ def whole_numbers(ax: Axes) -> None:
 
 def tint(colour: str, strength: float) -> str:
     """The colour mixed with white: 1 is the colour itself, 0 is white."""
-    return to_hex([1 - strength * (1 - part) for part in to_rgb(colour)])
+    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def text_on(colour: str) -> str:

@@ -1,0 +1,113 @@
+"""What the emulator knows, as pandas frames. pandas is imported when the first one is asked for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any
+
+from lab_utils.clock import instant
+from lab_utils.emulator.dynamodb import Table
+from lab_utils.emulator.physics import MICROSECONDS, microseconds
+from lab_utils.errors import LabError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lab_utils.emulator.event_source_mappings import Mapping, Poller
+    from lab_utils.emulator.world import World
+
+INVOCATION_COLUMNS = ["function", "instance", "shard", "lane", "batch_size", "started", "ended",
+                      "outcome", "attempt", "iterator_age"]
+
+
+def invocations(world: World, function: str | None) -> pd.DataFrame:
+    """All invocations that are over, in the order in which they began."""
+    import pandas as pd
+
+    rows = [row for row in world.records()
+            if row["ended"] is not None and function in (None, row["function"])]
+    frame = pd.DataFrame(rows, columns=INVOCATION_COLUMNS)
+    for column in ("started", "ended"):
+        frame[column] = pd.to_datetime(frame[column].astype("int64"), unit="us", utc=True)
+    for column in ("lane", "batch_size"):
+        frame[column] = frame[column].astype("Int64")
+    return frame.astype({"attempt": "int64", "iterator_age": "float64"})
+
+
+def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:
+    """Records waiting and the age of the oldest, per function, at steps of `every` seconds."""
+    import pandas as pd
+
+    if every <= 0:
+        raise LabError(f"every={every} must be more than zero seconds.")
+    step, rows = microseconds(every), []
+    mappings = [mapping for region in world.regions for mapping in region.mappings
+                if function in (None, mapping.function)]
+    done = _done_by_shard(world)
+    lines = [(mapping, [_Line(poller, done.get((mapping.function, shard), []))
+                        for shard, poller in mapping.pollers.items()]) for mapping in mappings]
+    begins = [line.arrivals[0] for _, each in lines for line in each if line.arrivals]
+    for mapping, waiting_lines in lines:
+        for moment in range(min(begins, default=0) - step, world.scheduler.now + step, step):
+            if begins:
+                rows.append(_look(mapping, waiting_lines, min(moment, world.scheduler.now)))
+    frame = pd.DataFrame(rows, columns=["at", "function", "waiting", "age"])
+    return frame.astype({"waiting": "int64", "age": "float64"})
+
+
+class _Line:
+    """The records of one shard waiting for one function: when they came, when they went."""
+
+    def __init__(self, poller: Poller, done: list[tuple[int, int]]) -> None:
+        skipped = max(0, poller.first - poller.shard.trimmed)
+        self.arrivals = [record.at for record in poller.shard.records[skipped:]]
+        self._ended = [ended for ended, _ in done]
+        gone = max(0, poller.shard.trimmed - poller.first)
+        self._totals = [-gone]
+        for _, count in done:
+            self._totals.append(self._totals[-1] + count)
+
+    def at(self, moment: int) -> tuple[int, int | None]:
+        """How many records waited at a moment, and when the oldest of them came."""
+        came = bisect_right(self.arrivals, moment)
+        went = max(0, self._totals[bisect_right(self._ended, moment)])
+        return (came - went, self.arrivals[went]) if came > went else (0, None)
+
+
+def _done_by_shard(world: World) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    done: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for row in world.records():
+        if row["outcome"] == "ok" and row["shard"] is not None:
+            done.setdefault((row["function"], row["shard"]), []).append(
+                (row["ended"], row["batch_size"]))
+    return done
+
+
+def _look(mapping: Mapping, lines: list[_Line], moment: int) -> dict[str, Any]:
+    looks = [line.at(moment) for line in lines]
+    oldest = min((came for _, came in looks if came is not None), default=None)
+    return {"at": instant(moment), "function": mapping.function,
+            "waiting": sum(count for count, _ in looks),
+            "age": None if oldest is None else (moment - oldest) / MICROSECONDS}
+
+
+def partitions(world: World, region: str, table: str) -> pd.DataFrame:
+    """The partitions of a table in the order of the ring, indexed by their id."""
+    import pandas as pd
+
+    known = table_of(world, region, table)
+    rows = [{"partition": each.id, "low": each.low, "high": each.high, "items": each.items,
+             "bytes": each.bytes,
+             "open_shard": known.stream.shard_of(each).id if known.stream else None}
+            for each in known.partitions]
+    return pd.DataFrame(rows).set_index("partition")
+
+
+def table_of(world: World, region: str, name: str) -> Table:
+    """A table of the emulator, or a sentence that names those there are."""
+    tables = world.region(region).dynamodb.tables
+    if name not in tables:
+        there = ", ".join(sorted(tables)) or "none"
+        raise LabError(f"There is no table {name!r} in this lab (there is: {there}): "
+                       "create it first.")
+    return tables[name]

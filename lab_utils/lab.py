@@ -1,0 +1,222 @@
+"""open_lab(): one world, whatever answers behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from lab_utils import frames, packaging
+from lab_utils.clock import Clock, wait_until
+from lab_utils.emulator.physics import Physics
+from lab_utils.errors import LabError, NotOnThisTarget
+from lab_utils.ledger import Ledger
+from lab_utils.targets import FEATURES, SERVICES, Embedded, Target, open_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lab_utils.doctor import Diagnosis
+    from lab_utils.emulator.world import World
+
+TRUST_LAMBDA = {"Version": "2012-10-17", "Statement": [{
+    "Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"},
+    "Action": "sts:AssumeRole"}]}
+WRITE_LOGS = {"Effect": "Allow", "Resource": "*", "Action": [
+    "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]}
+
+
+class Lab:
+    """A laboratory: clients, a clock, functions, and a look behind the scenes.
+
+    Made by `open_lab`. Usable as a context manager, which closes it.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._clients: dict[str, Any] = {}
+        self._ledger = Ledger()
+
+    # -- clients and time -----------------------------------------------------------------------
+
+    @property
+    def target(self) -> str:
+        """The name of what answers: embedded or localstack."""
+        return self._target.name
+
+    @property
+    def region(self) -> str:
+        """The Region of the lab's clients."""
+        return self._target.region
+
+    @property
+    def clock(self) -> Clock:
+        """The target's clock: `now()` and, on the embedded target, `advance(...)`."""
+        return self._target.clock
+
+    def client(self, name: str) -> Any:
+        """A boto3 client of the lab. It reaches this lab and nothing else."""
+        if name not in SERVICES:
+            raise LabError(f"The lab has no service {name!r}: it has {', '.join(SERVICES)}.")
+        if name not in self._clients:
+            self._clients[name] = self._ledger.watch(self._target.make_client(name))
+        return self._clients[name]
+
+    def clients(self, *names: str) -> tuple[Any, ...]:
+        """Several clients at once, in the order of their names."""
+        return tuple(self.client(name) for name in names)
+
+    def wait_until(self, predicate: Callable[[], Any], timeout: float = 300) -> Any:
+        """Let the world run until `predicate()` holds, and return what it said.
+
+        `timeout` is in seconds of the target's own time; TimeoutError names what was waited for.
+        """
+        return wait_until(self.clock, predicate, timeout)
+
+    # -- functions ------------------------------------------------------------------------------
+
+    def role(self, name: str, *statements: dict[str, Any]) -> str:
+        """A role for functions from IAM statements; its ARN. It may always write its logs.
+
+        Called again with the same name, it replaces the statements.
+        """
+        for statement in statements:
+            if not isinstance(statement, dict) or "Effect" not in statement:
+                raise LabError(f"{statement!r} is no IAM statement: give dicts with Effect, "
+                               "Action and Resource.")
+        iam = self.client("iam")
+        try:
+            iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST_LAMBDA))
+        except ClientError as problem:
+            if problem.response["Error"]["Code"] != "EntityAlreadyExists":
+                raise
+        document = {"Version": "2012-10-17", "Statement": [WRITE_LOGS, *statements]}
+        iam.put_role_policy(RoleName=name, PolicyName="lab", PolicyDocument=json.dumps(document))
+        return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+
+    def deploy_function(self, name: str, handler: Path | str | Callable[..., Any], *, role: str,
+                        timeout: int = 3, memory: int = 128,
+                        environment: dict[str, str] | None = None) -> str:
+        """Create or update a function and wait until it is Active; its ARN.
+
+        `handler` is a path to a Python file, source text, or a function; one that is defined in a
+        cell takes its whole cell along. `timeout` in seconds, `memory` in MB.
+        """
+        code, functions = packaging.package(handler), self.client("lambda")
+        settings = {"Role": role, "Handler": code.handler, "Runtime": packaging.RUNTIME,
+                    "Timeout": timeout, "MemorySize": memory,
+                    "Environment": {"Variables": environment or {}}}
+        try:
+            functions.create_function(FunctionName=name, Code={"ZipFile": code.zip}, **settings)
+        except ClientError as problem:
+            if problem.response["Error"]["Code"] != "ResourceConflictException":
+                raise
+            functions.update_function_code(FunctionName=name, ZipFile=code.zip)
+            self._wait_until_active(name)
+            functions.update_function_configuration(FunctionName=name, **settings)
+        return self._wait_until_active(name)
+
+    def _wait_until_active(self, name: str) -> str:
+        def active() -> Any:
+            found = self.client("lambda").get_function_configuration(FunctionName=name)
+            ready = found.get("State", "Active") == "Active" and (
+                found.get("LastUpdateStatus", "Successful") != "InProgress")
+            return found if ready else None
+
+        active.__doc__ = f"function {name} is Active"
+        return str(self.wait_until(active, timeout=120)["FunctionArn"])
+
+    # -- behind the scenes ----------------------------------------------------------------------
+
+    def can(self, feature: str) -> bool:
+        """Whether the target can do this: time_travel, partitions, invocations, role_check."""
+        if feature not in FEATURES:
+            raise LabError(f"Nobody knows the feature {feature!r}: ask for "
+                           f"{', '.join(FEATURES)}.")
+        return feature in self._target.features
+
+    def invocations(self, function: str | None = None) -> pd.DataFrame:
+        """Every invocation so far, one row each, in the order in which they began.
+
+        Columns: function, instance, shard, lane, batch_size, started, ended (UTC), outcome (ok,
+        error, timeout, throttled), attempt, iterator_age (seconds, when the invocation began).
+        """
+        return frames.invocations(self._world("invocations"), function)
+
+    def backlog(self, function: str | None = None, every: float = 0.25) -> pd.DataFrame:
+        """What waited in the streams, looked at `every` so many seconds since the first record.
+
+        Columns: at (UTC), function, waiting (records not yet processed), age (seconds, of the
+        oldest of them).
+        """
+        return frames.backlog(self._world("invocations"), function, every)
+
+    def partitions(self, table: str) -> pd.DataFrame:
+        """The partitions of a table, by id: low, high (key hashes), items, bytes, open_shard."""
+        return frames.partitions(self._world("partitions"), self.region, table)
+
+    def split_partition(self, table: str, partition: int) -> None:
+        """Split a partition in the middle of its range, as DynamoDB does when one is too full."""
+        world = self._world("partitions")
+        known = frames.table_of(world, self.region, table)
+        found = known.partitions.by_id(partition)
+        if found is None:
+            ids = ", ".join(str(each.id) for each in known.partitions)
+            raise LabError(f"{table} has no partition {partition}: it has {ids}.")
+        world.region(self.region).dynamodb.split(known, found)
+
+    def doctor(self) -> Diagnosis:
+        """Is this target ready for a class, and if not, what is missing?"""
+        from lab_utils.doctor import examine
+
+        return examine(self)
+
+    def _world(self, feature: str) -> World:
+        if not isinstance(self._target, Embedded):
+            raise NotOnThisTarget(f"{self.target} cannot {FEATURES[feature]}: run this with "
+                                  "LAB_TARGET=embedded.")
+        return self._target.world
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Begin again as after `open_lab`: nothing that was made is left. Ask for new clients."""
+        self._remove_what_was_made()
+        self._clients.clear()
+        self._target.reset()
+
+    def close(self) -> None:
+        """Leave nothing behind. A closed lab answers no more; closing twice does no harm."""
+        self._remove_what_was_made()
+        self._target.close()
+
+    def _remove_what_was_made(self) -> None:
+        if isinstance(self._target, Embedded):
+            return  # it all goes with its world
+        failures = self._ledger.remove_all(self.client)
+        if failures:
+            raise LabError("Not everything could be removed; remove by hand what is left: "
+                           + "; ".join(failures))
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<lab on {self.target}, {self.region}, {self.clock!r}>"
+
+
+def open_lab(target: str | None = None, *, seed: int = 0, physics: Physics | None = None) -> Lab:
+    """Open a lab: embedded (the default), or what `target` or LAB_TARGET names.
+
+    `seed` chooses one of many possible worlds, `physics` its constants; both concern the embedded
+    target, where the same seed gives the same run, to the byte.
+    """
+    return Lab(open_target(target, seed, physics))

@@ -1,0 +1,138 @@
+"""What answers a notebook's calls: the embedded emulator, or a LocalStack-compatible endpoint.
+
+A target makes clients, owns a clock, and says what it can do. Everything else a lab does, it does
+through boto3, in the same way on every target.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+from lab_utils.clock import Clock, VirtualClock, WallClock
+from lab_utils.emulator.physics import Physics
+from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
+
+SERVICES = ("dynamodb", "dynamodbstreams", "kinesis", "lambda", "iam", "sqs", "sns", "s3", "logs",
+            "cloudwatch", "sts")
+FEATURES = {
+    "time_travel": "move time with lab.clock.advance",
+    "partitions": "look at partitions and split them",
+    "invocations": "list every invocation, its instance and its iterator age",
+    "role_check": "refuse a mapping whose role may not read the stream",
+}
+
+
+class Target(ABC):
+    """One place where AWS's calls are answered."""
+
+    name: str
+    clock: Clock
+    features: frozenset[str] = frozenset()
+    region = "us-east-1"
+
+    @abstractmethod
+    def make_client(self, service: str) -> Any:
+        """A new boto3 client for one of `SERVICES`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the target itself holds."""
+
+    def reset(self) -> None:
+        """Begin again; what notebooks made is removed by the lab before."""
+
+
+class Embedded(Target):
+    """The emulator, in this very process: virtual time, nothing outside of it."""
+
+    name = "embedded"
+    features = frozenset(FEATURES)
+
+    def __init__(self, seed: int, physics: Physics | None) -> None:
+        from lab_utils.emulator.world import World
+
+        self._seed, self._physics, self._new_world = seed, physics, World
+        self.world = World(seed, physics)
+        self.clock = VirtualClock(self.world.scheduler)
+
+    def make_client(self, service: str) -> Any:
+        if self.world.scheduler.closed:
+            raise LabClosed("This lab is closed: open another with open_lab().")
+        return self.world.session.create_client(service)
+
+    def reset(self) -> None:
+        self.world.close()
+        self.world = self._new_world(self._seed, self._physics)
+        self.clock = VirtualClock(self.world.scheduler)
+
+    def close(self) -> None:
+        self.world.close()
+
+
+class LocalStack(Target):
+    """Any endpoint that speaks like LocalStack, found by localstack-client's own settings."""
+
+    name = "localstack"
+
+    def __init__(self) -> None:
+        self.clock = WallClock()
+        self._check_that_somebody_answers()
+
+    @cached_property
+    def _session(self) -> Any:
+        import localstack_client.session
+
+        return localstack_client.session.Session(region_name=self.region)
+
+    @cached_property
+    def endpoint(self) -> str:
+        import localstack_client.config
+
+        return str(localstack_client.config.get_service_endpoint("sts"))
+
+    def make_client(self, service: str) -> Any:
+        from botocore.config import Config
+
+        timeouts = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 4})
+        return self._session.client(service, config=timeouts)
+
+    def _check_that_somebody_answers(self) -> None:
+        import urllib.error
+        import urllib.request
+
+        try:
+            urllib.request.urlopen(f"{self.endpoint}/_localstack/health", timeout=5).close()
+        except urllib.error.HTTPError:
+            pass  # somebody answers, with a health page of another kind
+        except (OSError, ValueError) as problem:
+            raise LabError(
+                f"Nothing answers at {self.endpoint} ({_reason(problem)}): start LocalStack with "
+                "`docker compose up -d`, or name its address in AWS_ENDPOINT_URL, or use "
+                "LAB_TARGET=embedded.") from None
+
+    def close(self) -> None:
+        """LocalStack goes on; what the lab made there, the lab removes."""
+
+
+def open_target(name: str | None, seed: int, physics: Physics | None) -> Target:
+    """The target of this name, or of the environment variable LAB_TARGET, or the embedded one."""
+    chosen = name or os.environ.get("LAB_TARGET") or "embedded"
+    if chosen == "embedded":
+        return Embedded(seed, physics)
+    if chosen == "aws":
+        raise NotOnThisTarget("The target aws is not ready yet: use embedded, or localstack.")
+    if chosen != "localstack":
+        raise LabError(f"There is no target {chosen!r}: use embedded or localstack, as an argument "
+                       "of open_lab or in LAB_TARGET.")
+    if physics is not None:
+        raise NotOnThisTarget("Physics can be changed on the embedded target only: leave `physics` "
+                              "out, or use LAB_TARGET=embedded.")
+    return LocalStack()
+
+
+def _reason(problem: Exception) -> str:
+    inner = getattr(problem, "reason", problem)
+    return str(getattr(inner, "strerror", None) or inner)
