@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import socket
 import time
@@ -71,6 +72,15 @@ def no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual clients made here for comparison read the environment: it has nothing for them."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture(autouse=True)
 def no_real_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = time.sleep
 
@@ -127,6 +137,7 @@ def test_configuration_files_are_not_read(tmp_path: Any, monkeypatch: pytest.Mon
         "endpoint_url = http://127.0.0.1:9\n[profile own]\nregion = us-west-2\n"
     )
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / ".aws" / "config"))
     session = World().session()
     client = session.create_client("dynamodb")
     assert client.meta.region_name == "eu-central-1"

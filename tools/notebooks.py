@@ -1,6 +1,6 @@
 """Run notebooks, several at once: for the book, for the tests, and to accept new outputs.
 
-``python tools/notebooks.py execute notebooks/*.ipynb`` fills the cache from which the book is built;
+``python tools/notebooks.py execute notebooks/*.ipynb`` fills the cache behind the book;
 ``python tools/notebooks.py accept notebooks/*.ipynb`` saves what the notebooks print and draw.
 """
 

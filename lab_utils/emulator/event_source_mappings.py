@@ -69,10 +69,14 @@ class Mapping:
     modified: int
     enabled: bool = True
     began: bool = False
+    polling: bool = False
     deleted: bool = False
     last_result: str = "No records processed"
     pollers: dict[str, Poller] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
+    waiting: dict[str, list[Shard]] = field(default_factory=dict)
+    """Shards whose turn comes after that of a parent, by the parent's id. A parent that is read
+    late may have left the stream's log by then, and its children with it; they are not skipped."""
 
     @property
     def arn(self) -> str:
@@ -224,15 +228,13 @@ class EventSourceMappings:
         def settle() -> None:
             if not mapping.deleted and (mapping.modified, mapping.state) == (asked, state):
                 mapping.state = "Enabled" if mapping.enabled else "Disabled"
-                if mapping.enabled:
-                    self._start(mapping)
-                else:
-                    self._stop(mapping)
+                (self._start if mapping.enabled else self._stop)(mapping)
 
         self._scheduler.after(between(self._rng, delay), settle)
 
     def _start(self, mapping: Mapping) -> None:
         """Polling begins (or goes on): only now is it decided where LATEST is."""
+        mapping.polling = True
         if not mapping.began:
             mapping.began = True
             mapping.source.log.on_birth(lambda shard: self._consider(mapping, shard))
@@ -247,17 +249,19 @@ class EventSourceMappings:
             poller.resume()
 
     def _stop(self, mapping: Mapping) -> None:
+        mapping.polling = False
         for poller in list(mapping.pollers.values()):
             poller.pause()
 
     def _consider(self, mapping: Mapping, shard: Shard) -> None:
         """Read a shard once its parents are read to their end (or gone)."""
-        log = mapping.source.log
-        waiting = any(log.get(parent) is not None and parent not in mapping.finished
-                      for parent in shard.parents)
-        if mapping.deleted or waiting or shard.id in mapping.pollers:
+        if mapping.deleted or shard.id in mapping.pollers:
             return
-        if shard.parents:
+        before = [parent for parent in shard.parents if parent not in mapping.finished
+                  and (parent in mapping.waits_for or mapping.source.log.get(parent) is not None)]
+        if before:
+            mapping.waiting.setdefault(before[0], []).append(shard)
+        elif shard.parents:
             self._poll(mapping, shard, None, between(self._rng, self._physics.child_discovery))
         else:
             self._poll(mapping, shard, None)
@@ -266,13 +270,13 @@ class EventSourceMappings:
         poller = Poller(self, mapping, shard, shard.trimmed if position is None else position,
                         self._rng.randrange(mapping.source.period), delay)
         mapping.pollers[shard.id] = poller
-        if mapping.state == "Disabled":
+        if not mapping.polling:
             poller.pause()
 
     def finished(self, mapping: Mapping, shard: Shard) -> None:
         """A shard is read to its end: its children are next."""
         mapping.finished.add(shard.id)
-        for child in mapping.source.log.children(shard.id):
+        for child in mapping.waiting.pop(shard.id, ()):
             self._consider(mapping, child)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lab_utils.emulator.lambda_functions import Instance
     from lab_utils.emulator.world import Region, World
 
-Act = Callable[["Region", dict[str, Any]], Any]
+Act = Callable[[dict[str, Any]], Any]
 
 SERVICES = {
     "dynamodb": "dynamodb", "dynamodb-streams": "dynamodbstreams", "kinesis": "kinesis",
@@ -41,44 +41,45 @@ PROTOCOLS = {"iam": "query", "sts": "query", "sns": "query", "s3": "rest-xml",
              "lambda": "rest-json"}
 """How a service words its errors, where that is not JSON."""
 
-STREAMS: dict[str, Act] = {
-    "ListStreams": lambda region, params: region.streams.list_streams(params),
-    "DescribeStream": lambda region, params: region.streams.describe_stream(params),
-    "GetShardIterator": lambda region, params: region.streams.get_shard_iterator(params),
-    "GetRecords": lambda region, params: region.streams.get_records(params),
+MODELLED: dict[str, dict[str, tuple[str, str]]] = {
+    "dynamodbstreams": {
+        "ListStreams": ("streams", "list_streams"),
+        "DescribeStream": ("streams", "describe_stream"),
+        "GetShardIterator": ("streams", "get_shard_iterator"),
+        "GetRecords": ("streams", "get_records"),
+    },
+    "kinesis": {
+        "CreateStream": ("kinesis", "create_stream"),
+        "DeleteStream": ("kinesis", "delete_stream"),
+        "ListStreams": ("kinesis", "list_streams"),
+        "DescribeStream": ("kinesis", "describe_stream"),
+        "DescribeStreamSummary": ("kinesis", "describe_stream_summary"),
+        "ListShards": ("kinesis", "list_shards"),
+        "PutRecord": ("kinesis", "put_record"),
+        "PutRecords": ("kinesis", "put_records"),
+        "GetShardIterator": ("kinesis", "get_shard_iterator"),
+        "GetRecords": ("kinesis", "get_records"),
+    },
+    "lambda": {
+        "CreateFunction": ("functions", "create"),
+        "GetFunction": ("functions", "get"),
+        "GetFunctionConfiguration": ("functions", "get_configuration"),
+        "ListFunctions": ("functions", "list"),
+        "UpdateFunctionCode": ("functions", "update_code"),
+        "UpdateFunctionConfiguration": ("functions", "update_configuration"),
+        "DeleteFunction": ("functions", "delete"),
+        "Invoke": ("functions", "invoke_api"),
+        "PutFunctionConcurrency": ("functions", "put_concurrency"),
+        "GetFunctionConcurrency": ("functions", "get_concurrency"),
+        "DeleteFunctionConcurrency": ("functions", "delete_concurrency"),
+        "CreateEventSourceMapping": ("mappings", "create"),
+        "GetEventSourceMapping": ("mappings", "get"),
+        "ListEventSourceMappings": ("mappings", "list"),
+        "UpdateEventSourceMapping": ("mappings", "update"),
+        "DeleteEventSourceMapping": ("mappings", "delete"),
+    },
 }
-KINESIS: dict[str, Act] = {
-    "CreateStream": lambda region, params: region.kinesis.create_stream(params),
-    "DeleteStream": lambda region, params: region.kinesis.delete_stream(params),
-    "ListStreams": lambda region, params: region.kinesis.list_streams(params),
-    "DescribeStream": lambda region, params: region.kinesis.describe_stream(params),
-    "DescribeStreamSummary": lambda region, params: region.kinesis.describe_stream_summary(params),
-    "ListShards": lambda region, params: region.kinesis.list_shards(params),
-    "PutRecord": lambda region, params: region.kinesis.put_record(params),
-    "PutRecords": lambda region, params: region.kinesis.put_records(params),
-    "GetShardIterator": lambda region, params: region.kinesis.get_shard_iterator(params),
-    "GetRecords": lambda region, params: region.kinesis.get_records(params),
-}
-LAMBDA: dict[str, Act] = {
-    "CreateFunction": lambda region, params: region.functions.create(params),
-    "GetFunction": lambda region, params: region.functions.get(params),
-    "GetFunctionConfiguration": lambda region, params: region.functions.get_configuration(params),
-    "ListFunctions": lambda region, params: region.functions.list(params),
-    "UpdateFunctionCode": lambda region, params: region.functions.update_code(params),
-    "UpdateFunctionConfiguration":
-        lambda region, params: region.functions.update_configuration(params),
-    "DeleteFunction": lambda region, params: region.functions.delete(params),
-    "Invoke": lambda region, params: region.functions.invoke_api(params),
-    "PutFunctionConcurrency": lambda region, params: region.functions.put_concurrency(params),
-    "GetFunctionConcurrency": lambda region, params: region.functions.get_concurrency(params),
-    "DeleteFunctionConcurrency":
-        lambda region, params: region.functions.delete_concurrency(params),
-    "CreateEventSourceMapping": lambda region, params: region.mappings.create(params),
-    "GetEventSourceMapping": lambda region, params: region.mappings.get(params),
-    "ListEventSourceMappings": lambda region, params: region.mappings.list(params),
-    "UpdateEventSourceMapping": lambda region, params: region.mappings.update(params),
-    "DeleteEventSourceMapping": lambda region, params: region.mappings.delete(params),
-}
+"""What is modelled here: the room of a Region and the method that answers an operation."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -248,11 +249,11 @@ class Gateway:
 
     def _dispatch(self, request: Request, transaction: dynamodb.Transaction | None) -> Any:
         region = self._world.region(request.region)
-        act = _MODELLED.get(request.service, {}).get(request.operation)
-        if act is not None and request.service == "lambda":
-            return self._lambda(region, act, request)
-        if act is not None:
-            return self._json(region, act, request)
+        modelled = MODELLED.get(request.service, {}).get(request.operation)
+        if modelled is not None:
+            room, method = modelled
+            act: Act = getattr(getattr(region, room), method)
+            return (self._lambda if request.service == "lambda" else self._json)(act, request)
         if request.operation not in BACKED.get(request.service, ()):
             raise ApiError("NotImplemented", f"The lab does not offer {request.operation} of "
                            f"{request.service}.", 501)
@@ -265,18 +266,18 @@ class Gateway:
             self._models[key] = service.operation_model(request.operation)
         return self._models[key]
 
-    def _json(self, region: Region, act: Act, request: Request) -> HttpAnswer:
+    def _json(self, act: Act, request: Request) -> HttpAnswer:
         params = wire.parse_json(request.body)
         shape = self._model(request).input_shape
         wire.validate(shape, params)
         version = "1.0" if request.service == "dynamodbstreams" else "1.1"
-        return wire.json_answer(act(region, params), version)
+        return wire.json_answer(act(params), version)
 
-    def _lambda(self, region: Region, act: Act, request: Request) -> Any:
+    def _lambda(self, act: Act, request: Request) -> Any:
         model = self._model(request)
         params = wire.parse_rest(model, request.path, request.query, request.headers, request.body)
         wire.validate(model.input_shape, params)
-        result = act(region, params)
+        result = act(params)
         if isinstance(result, tuple):
             event, render = result
             return event, lambda value: _rendered(model, render, value)
@@ -306,8 +307,10 @@ class Gateway:
             request.body, request.query))
         if request.service == "iam" and not request.operation.startswith(("Get", "List")):
             self._world.permissions.forget()
-        if request.operation == "DeleteLogGroup":
-            self._world.logbook.forget(request.region, json.loads(request.body)["logGroupName"])
+        if request.operation in ("DeleteLogGroup", "DeleteLogStream"):
+            deleted = json.loads(request.body)
+            names = [deleted[each] for each in ("logGroupName", "logStreamName") if each in deleted]
+            self._world.logbook.forget(request.region, *names)
         return answer
 
     def _receive(self, request: Request) -> Any:
@@ -317,7 +320,7 @@ class Gateway:
         short = Request(request.service, request.operation, request.region, request.method,
                         request.path, request.query, request.headers, json.dumps(params).encode())
 
-        def ask() -> Iterator[Any]:
+        def ask() -> Generator[Any, Any, HttpAnswer]:
             while True:
                 answer = self._forward(short)
                 if answer.status != 200 or json.loads(answer.body or b"{}").get("Messages") \
@@ -326,9 +329,6 @@ class Gateway:
                 yield self._scheduler.env.timeout(microseconds(0.25))
 
         return self._scheduler.env.process(ask()), lambda answer: answer
-
-
-_MODELLED = {"dynamodbstreams": STREAMS, "kinesis": KINESIS, "lambda": LAMBDA}
 
 
 class _Raw(io.BytesIO):

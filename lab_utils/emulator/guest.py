@@ -15,6 +15,7 @@ import ast
 import atexit
 import builtins
 import calendar
+import copy
 import dataclasses
 import datetime
 import errno
@@ -235,11 +236,15 @@ def _time_names(now: Callable[[], int], sleep: Callable[[float], None]) -> Names
     def gmtime(seconds: float | None = None, /) -> time.struct_time:
         return time.gmtime(now() / 1e6 if seconds is None else seconds)
 
+    def localtime(seconds: float | None = None, /) -> time.struct_time:
+        zone = {"tm_zone": "UTC", "tm_gmtoff": 0}
+        return time.struct_time(tuple(gmtime(seconds)), zone)
+
     def asctime(t: Any = None, /) -> str:
         return time.asctime(gmtime() if t is None else t)
 
     def strftime(form: str, t: Any = None, /) -> str:
-        return time.strftime(form, gmtime() if t is None else t)
+        return time.strftime(form, localtime() if t is None else t)
 
     def checked_sleep(seconds: float, /) -> None:
         if not hasattr(seconds, "__float__") and not hasattr(seconds, "__index__"):
@@ -263,7 +268,7 @@ def _time_names(now: Callable[[], int], sleep: Callable[[float], None]) -> Names
     return names | {
         "sleep": checked_sleep,
         "gmtime": gmtime,
-        "localtime": gmtime,
+        "localtime": localtime,
         "asctime": asctime,
         "ctime": lambda seconds=None, /: time.asctime(gmtime(seconds)),
         "strftime": strftime,
@@ -827,7 +832,7 @@ class GuestModules:
     def _import_ours(self, name: str) -> ModuleType:
         if name in self._modules:
             return self._modules[name]
-        parent, _, tail = name.rpartition(".")
+        parent = name.rpartition(".")[0]
         package = self._import_ours(parent) if parent else None
         if package is not None:
             if name in self._modules:
@@ -835,21 +840,17 @@ class GuestModules:
             if not hasattr(package, "__path__"):
                 message = f"No module named {name!r}; {parent!r} is not a package"
                 raise ModuleNotFoundError(message, name=name)
-        module = self._execute(name)
-        if package is not None:
-            setattr(package, tail, module)
-        return module
+        return self._execute(name, package)
 
-    def _execute(self, name: str) -> ModuleType:
+    def _execute(self, name: str, package: ModuleType | None) -> ModuleType:
         found = self._zip.find(name)
-        if found is None:
-            if not self._zip.is_folder(name):
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-            self._modules[name] = self._new_module(name, None, is_package=True)
-            return self._modules[name]
-        path, is_package = found
-        code = _compiled(f"{ROOT}/{path}", self._zip.files[path])
-        return self._run(self._new_module(name, f"{ROOT}/{path}", is_package=is_package), code)
+        if found is None and not self._zip.is_folder(name):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if found is None:  # a folder without __init__.py
+            return self._run(self._new_module(name, None, is_package=True), None, package)
+        filename, is_package = f"{ROOT}/{found[0]}", found[1]
+        code = _compiled(filename, self._zip.files[found[0]])
+        return self._run(self._new_module(name, filename, is_package=is_package), code, package)
 
     def _new_module(self, name: str, filename: str | None, *, is_package: bool) -> ModuleType:
         module = ModuleType(name)
@@ -869,13 +870,25 @@ class GuestModules:
         vars(module).update(names)
         return module
 
-    def _run(self, module: ModuleType, code: CodeType) -> ModuleType:
+    def _run(
+        self, module: ModuleType, code: CodeType | None, package: ModuleType | None
+    ) -> ModuleType:
+        """Run a module's code, with the module known by then to those that import it in a circle.
+
+        (Python finds it in sys.modules; ours find it in its package.)
+        """
         name = module.__name__
+        tail = name.rpartition(".")[2]
         self._modules[name] = module
+        if package is not None:
+            setattr(package, tail, module)
         try:
-            exec(code, vars(module))
+            if code is not None:
+                exec(code, vars(module))
         except BaseException:
             self._modules.pop(name, None)
+            if package is not None:
+                vars(package).pop(tail, None)
             raise
         return self._modules[name]
 
@@ -914,7 +927,7 @@ class GuestModules:
         """A library module run again for this instance alone."""
         if name in self._modules:
             return self._modules[name]
-        parent, _, tail = name.rpartition(".")
+        parent = name.rpartition(".")[0]
         package = self._shim(parent) if parent else None
         spec, code = _library_code(name)
         module = ModuleType(name, None)
@@ -924,10 +937,7 @@ class GuestModules:
         vars(module)["__package__"] = spec.parent
         if spec.submodule_search_locations is not None:
             vars(module)["__path__"] = spec.submodule_search_locations
-        self._run(module, code)
-        if package is not None:
-            setattr(package, tail, module)
-        return module
+        return self._run(module, code, package)
 
     def _make_logging(self) -> ModuleType:
         module = self._library_copy("logging")
@@ -1046,11 +1056,12 @@ def cell_source(function: Callable[..., Any]) -> str:
     text = "".join(linecache.getlines(plain.__code__.co_filename))
     if not text:
         raise LabError(
-            f"the source of {plain.__name__} is not known: define it in a cell or in a file"
+            f"the source of {plain.__name__} is not known: define it in a file, or in a cell "
+            "that does not begin with %%"
         )
     in_cell = _is_cell(plain)
     nested = "<locals>" in plain.__qualname__
-    parts = [_Part(node) for node in ast.parse(text).body]
+    parts = _parts(text)
     if nested:
         own = textwrap.dedent(inspect.getsource(plain))
         return _slice(plain.__name__, text, parts, own, "cell" if in_cell else "file")
@@ -1101,13 +1112,22 @@ _ALWAYS_THERE = (set(dir(builtins)) | _MODULE_NAMES) - set(_HIDDEN_BUILTINS)
 
 
 class _Part:
-    """A statement of a module: the names that it makes, changes and reads there."""
+    """A statement of a module: the names that it makes, changes and reads there.
 
-    def __init__(self, node: ast.stmt) -> None:
+    `must` is what it reads without annotations that are never evaluated.
+    """
+
+    def __init__(self, node: ast.stmt, *, lazy_annotations: bool) -> None:
         self.node = node
         self.bound: set[str] = set()
         self.reads: set[str] = set()
         self._read_table(symtable.symtable(ast.unparse(node), "cell", "exec"), top=True)
+        self.must = self.reads
+        if lazy_annotations and not isinstance(node, ast.ImportFrom):
+            bare = _WithoutAnnotations().visit(copy.deepcopy(node))
+            self.reads, every = set(), self.reads
+            self._read_table(symtable.symtable(ast.unparse(bare), "cell", "exec"), top=True)
+            self.reads, self.must = every, self.reads
         outer = list(_outside_functions(node))
         self.changed = {name for inner in outer if (name := _changed_name(inner))}
         self.calls = any(isinstance(inner, ast.Call) for inner in outer)
@@ -1149,6 +1169,28 @@ class _Part:
     @property
     def imports_logging(self) -> bool:
         return self.is_import and "logging" in self.bound
+
+
+def _parts(text: str) -> list[_Part]:
+    body = ast.parse(text).body
+    lazy = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in body)
+    return [_Part(node, lazy_annotations=lazy) for node in body]
+
+
+class _WithoutAnnotations(ast.NodeTransformer):
+    """Takes out what `from __future__ import annotations` leaves unevaluated."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(None)
+        return self.generic_visit(node)
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
@@ -1211,7 +1253,7 @@ def _settled(parts: list[_Part], needed: list[_Part]) -> list[_Part]:
     kept = [part for part in parts if part in harmless or part in needed or part.is_import]
     while True:
         there = _names_of(kept)
-        fine = [part for part in kept if part in needed or part.reads <= there]
+        fine = [part for part in kept if part in needed or part.must <= there]
         if len(fine) == len(kept):
             break
         kept = fine
@@ -1232,7 +1274,7 @@ def _check(name: str, kept: list[_Part], parts: list[_Part], place: str) -> None
     """Refuse a function that reads what is not there, and say what that is."""
     if any(part.imports_all for part in kept):
         return
-    missing = sorted({n for part in kept for n in part.reads} - _names_of(kept))
+    missing = sorted({n for part in kept for n in part.must} - _names_of(kept))
     if not any(name in part.bound for part in parts):
         missing = [name]
     if missing:
@@ -1244,7 +1286,8 @@ def _check(name: str, kept: list[_Part], parts: list[_Part], place: str) -> None
 
 def _slice(name: str, text: str, parts: list[_Part], own: str, place: str) -> str:
     """A nested function's own text after what it needs of the top level around it."""
-    function = _Part(ast.parse(own).body[0])
+    lazy = any(part.is_future for part in parts)
+    function = _Part(ast.parse(own).body[0], lazy_annotations=lazy)
     kept = [part for part in _needed(parts, function.reads) if name not in part.bound]
     _check(name, [*kept, function], [function], place)
     return (_joined(text, kept) + "\n\n" + own).lstrip("\n")

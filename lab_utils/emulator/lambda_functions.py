@@ -8,6 +8,7 @@ spends in API calls and sleeps: computing is free.
 from __future__ import annotations
 
 import base64
+import decimal
 import hashlib
 import io
 import json
@@ -36,8 +37,9 @@ Params = dict[str, Any]
 Outcome = Literal["ok", "error", "timeout", "throttled"]
 
 SETTINGS = ("Description", "Timeout", "MemorySize", "Role", "Handler", "Runtime", "Environment")
-MODELLED = frozenset({"FunctionName", "Code", "Architectures", "PackageType", "Tags",
+MODELLED = frozenset({"FunctionName", "Code", "Architectures", "PackageType",
                       "DryRun", "ZipFile", "RevisionId", *SETTINGS})
+ARCHITECTURES = ["x86_64"]
 MEMORY_USED_MB = 64
 TAIL_BYTES = 4096
 
@@ -63,6 +65,8 @@ class Result:
     error: str | None = None
     request_id: str = ""
     log: tuple[str, ...] = ()
+    reason: str | None = None
+    """Of a throttled invocation: the limit that it met."""
 
 
 @dataclass(eq=False)
@@ -77,6 +81,8 @@ class Instance:
     handler: Callable[[Any, Any], Any] | None = None
     last_used: int = 0
     request_id: str = ""
+    exited: bool = False
+    """Its code ended the process, which takes the instance with it."""
 
     @property
     def name(self) -> str:
@@ -138,25 +144,35 @@ class Functions:
 
     def find(self, name_or_arn: str) -> Function | None:
         """A function by its name, its ARN or a part of its ARN; qualifier $LATEST only."""
-        match = re.fullmatch(r"(?:arn:aws:lambda:[\w-]+:)?(?:(\d{12}):)?(?:function:)?"
-                             r"([A-Za-z0-9_-]+)(?::(\$LATEST))?", name_or_arn)
-        return self._functions.get(match.group(2)) if match else None
+        return self._functions.get(self._name_of(name_or_arn) or "")
+
+    def _name_of(self, name_or_arn: str) -> str | None:
+        """The name in a name or an ARN; None if it is about another Region or account."""
+        match = re.fullmatch(rf"(?:arn:aws:lambda:{self._region.name}:)?(?:{ACCOUNT}:)?"
+                             r"(?:function:)?([A-Za-z0-9_-]+)(?::\$LATEST)?", name_or_arn)
+        return match.group(1) if match else None
 
     # -- the API --------------------------------------------------------------------------------
 
     def create(self, params: Params) -> Params:
-        name = params["FunctionName"].rpartition(":")[2]
+        name = self._name_of(params["FunctionName"])
+        if name is None:
+            raise ApiError("InvalidParameterValueException", "The function's ARN is of another "
+                           "Region or account: give its name.")
         if name in self._functions:
             raise ApiError("ResourceConflictException", f"Function already exist: {name}", 409)
         _refuse_unmodelled(params)
         runtime = params.get("Runtime", "")
         if params.get("PackageType", "Zip") != "Zip":
             raise not_modelled("A function from a container image", "Lambda")
+        if not runtime or not params.get("Handler"):
+            raise ApiError("InvalidParameterValueException", "Runtime and Handler are mandatory "
+                           "parameters for functions created with deployment packages.")
         if not runtime.startswith("python3"):
             raise not_modelled(f"The runtime {runtime!r}: only Python", "Lambda")
         self._check_role(params["Role"])
         files, digest, size = _unzip(params["Code"])
-        function = Function(self._region.name, name, params["Role"], params.get("Handler", ""),
+        function = Function(self._region.name, name, params["Role"], params["Handler"],
                             runtime, files, digest, size)
         self._functions[name] = function
         self._configure(function, params)
@@ -187,6 +203,7 @@ class Functions:
     def update_code(self, params: Params) -> Params:
         _refuse_unmodelled(params)
         function = self._function(params["FunctionName"])
+        _refuse_stale(function, params)
         files, digest, size = _unzip(params)
         if not params.get("DryRun"):
             function.files, function.code_sha256, function.code_size = files, digest, size
@@ -196,6 +213,7 @@ class Functions:
     def update_configuration(self, params: Params) -> Params:
         _refuse_unmodelled(params)
         function = self._function(params["FunctionName"])
+        _refuse_stale(function, params)
         if "Role" in params:
             self._check_role(params["Role"])
         self._configure(function, params)
@@ -234,11 +252,11 @@ class Functions:
             raise ApiError("ResourceNotFoundException", "Function not found: "
                            f"{function.arn}:{params['Qualifier']}", 404)
         kind = params.get("InvocationType", "RequestResponse")
-        payload = self._payload(params.get("Payload") or b"null", kind)
+        payload = self._payload(params.get("Payload") or b"{}", kind)
         if kind == "DryRun":
             return {"StatusCode": 204}
         if kind == "Event":
-            self._scheduler.env.process(self._later(function, payload))
+            self._scheduler.env.process(self._later(function.name, payload))
             return {"StatusCode": 202}
         with_log = params.get("LogType") == "Tail"
         return self.invoke(function, payload, Trigger()), lambda result: _answer(result, with_log)
@@ -257,10 +275,13 @@ class Functions:
                            f"Could not parse request body into json: {problem}") from None
         return text
 
-    def _later(self, function: Function, payload: str) -> Any:
-        """An asynchronous invocation: two more tries after errors, and patience with throttles."""
+    def _later(self, name: str, payload: str) -> Any:
+        """An asynchronous invocation: two more tries after errors, and patience with throttles.
+
+        It is for the function of that name as it is at each try; without one the event is lost.
+        """
         attempt = 1
-        while True:
+        while (function := self._functions.get(name)) is not None:
             result = yield self.invoke(function, payload, Trigger(attempt=attempt))
             if result.outcome == "throttled":
                 yield self._scheduler.env.timeout(between(self._rng, self._physics.throttle_delay))
@@ -302,7 +323,7 @@ class Functions:
             "CodeSha256": function.code_sha256, "Version": "$LATEST",
             "TracingConfig": {"Mode": "PassThrough"}, "RevisionId": function.revision,
             "State": "Active", "LastUpdateStatus": "Successful", "PackageType": "Zip",
-            "Architectures": ["x86_64"], "EphemeralStorage": {"Size": 512},
+            "Architectures": ARCHITECTURES, "EphemeralStorage": {"Size": 512},
             "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
             "LoggingConfig": {"LogFormat": "Text", "LogGroup": function.log_group},
         }
@@ -332,9 +353,10 @@ class Functions:
         """Run a function on a JSON text; the event that is returned carries the `Result`."""
         done = self._scheduler.env.event()
         row = self._row(function, trigger)
-        if self._throttled(function):
+        limit = self._limit_met(function)
+        if limit is not None:
             row |= {"ended": row["started"], "outcome": "throttled"}
-            done.succeed(Result("throttled"))
+            done.succeed(Result("throttled", reason=limit))
             return done
         function.running += 1
         instance = self._take_instance(function)
@@ -355,11 +377,14 @@ class Functions:
         self.rows.append(row)
         return row
 
-    def _throttled(self, function: Function) -> bool:
+    def _limit_met(self, function: Function) -> str | None:
+        """What AWS calls the concurrency limit that stands in the way of one more invocation."""
         if function.reserved is not None:
-            return function.running >= function.reserved
+            full = function.running >= function.reserved
+            return "ReservedFunctionConcurrentInvocationLimitExceeded" if full else None
         running = sum(each.running for each in self._functions.values() if each.reserved is None)
-        return running >= self._physics.account_concurrency - self._reserved()
+        full = running >= self._physics.account_concurrency - self._reserved()
+        return "ConcurrentInvocationLimitExceeded" if full else None
 
     def _take_instance(self, function: Function) -> Instance:
         """The instance that was idle last, or a new one."""
@@ -434,15 +459,27 @@ class _Run:
             if instance.handler is None:
                 instance.handler = instance.modules.lookup(self._function.handler)
             answer = instance.handler(json.loads(self._payload), self._context)
-            return Result("ok", _to_json(answer))
+            return Result("ok", _to_json(answer, self._functions._physics.payload_bytes))
         except GuestEnded:
             return Result("timeout")
         except (KeyboardInterrupt, GuestOverrun) as stop:
             text = str(stop) or "the invocation was interrupted"
             return self._error({"errorMessage": text, "errorType": type(stop).__name__,
                                 "requestId": self._request_id, "stackTrace": []})
+        except SystemExit as leave:
+            return self._exited(leave.code)
         except BaseException as problem:
             return self._error(describe_error(problem, self._request_id))
+
+    def _exited(self, code: object) -> Result:
+        """The handler ended its process: AWS knows no more than the exit status."""
+        status = code if isinstance(code, int) else 0 if code is None else 1
+        why = f"with error: exit status {status}" if status else "without providing a reason"
+        message = f"RequestId: {self._request_id} Error: Runtime exited {why}"
+        print(f"{message}\nRuntime.ExitError")
+        self._instance.exited = True
+        return Result("error", json.dumps({
+            "errorType": "Runtime.ExitError", "errorMessage": message}), "Unhandled")
 
     def _make_context(self) -> Context:
         function, ends = self._function, self._began + self._function.timeout * MICROSECONDS
@@ -472,7 +509,7 @@ class _Run:
             return
         self._row |= {"ended": self._scheduler.now, "outcome": result.outcome}
         self._report()
-        broken = result.outcome == "timeout" or (
+        broken = result.outcome == "timeout" or self._instance.exited or (
             result.outcome == "error" and self._instance.handler is None)
         self._functions.release(self._instance, not broken, self._generation)
         self._done.succeed(Result(result.outcome, result.payload, result.error, self._request_id,
@@ -491,24 +528,34 @@ class _Run:
         log.line("\t".join(parts))
 
 
-def _to_json(answer: Any) -> str:
+def _to_json(answer: Any, longest: int) -> str:
     try:
-        return json.dumps(answer)
+        text = json.dumps(answer, default=_number)
     except (TypeError, ValueError) as problem:
         raise GuestError("Runtime.MarshalError",
                          f"Unable to marshal response: {problem}") from None
+    if len(text) > longest:
+        raise GuestError("Function.ResponseSizeTooLarge", "Response payload size exceeded maximum "
+                         f"allowed payload size ({longest} bytes).")
+    return text
+
+
+def _number(value: object) -> int | float:
+    """Lambda's runtime takes the Decimals that DynamoDB's resource hands out; nothing else."""
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value.is_finite() and value == int(value) else float(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _answer(result: Result, with_log: bool) -> Params:
     if result.outcome == "throttled":
-        raise ApiError("TooManyRequestsException", "Rate Exceeded.", 429,
-                       Reason="ReservedFunctionConcurrentInvocationLimitExceeded")
+        raise ApiError("TooManyRequestsException", "Rate Exceeded.", 429, Reason=result.reason)
     answer: Params = {"StatusCode": 200, "ExecutedVersion": "$LATEST",
                       "Payload": result.payload.encode()}
     if result.error:
         answer["FunctionError"] = result.error
     if with_log:
-        tail = "\n".join(result.log).encode()[-TAIL_BYTES:]
+        tail = "\n".join(result.log).encode(errors="replace")[-TAIL_BYTES:]
         answer["LogResult"] = base64.b64encode(tail).decode()
     return answer
 
@@ -523,6 +570,15 @@ def _refuse_unmodelled(params: Params) -> None:
                      if name not in MODELLED and value not in (None, {}, [], False, ""))
     if unknown:
         raise not_modelled(f"{', '.join(unknown)} of a function", "Lambda")
+    if params.get("Architectures", ARCHITECTURES) != ARCHITECTURES:
+        raise not_modelled(f"Architectures={params['Architectures']} of a function", "Lambda")
+
+
+def _refuse_stale(function: Function, params: Params) -> None:
+    if params.get("RevisionId", function.revision) != function.revision:
+        raise ApiError("PreconditionFailedException", "The Revision Id provided does not match the "
+                       "latest Revision Id. Call the GetFunction/GetAlias API to retrieve the "
+                       "latest Revision Id", 412)
 
 
 def _unzip(code: Params) -> tuple[dict[str, bytes], str, int]:

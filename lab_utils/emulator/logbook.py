@@ -28,7 +28,7 @@ class Logbook:
         """Note a line at this instant; one longer than CloudWatch takes is cut into several."""
         moment = self._world.scheduler.now // 1000
         events = self._pending.setdefault((region, group, stream), [])
-        longest = self._world.physics.log_event_bytes
+        longest = self._world.physics.log_event_bytes // (1 if text.isascii() else 4)
         for start in range(0, max(len(text), 1), longest):
             events.append((moment, text[start:start + longest]))
 
@@ -57,12 +57,12 @@ class Logbook:
             "logs", region, "POST", "/", HEADERS | {"x-amz-target": f"Logs_20140328.{operation}"},
             json.dumps(params).encode(), {})
 
-    def forget(self, region: str, group: str) -> None:
-        """Somebody deleted a log group: make it again when there is something to say."""
-        self._known = {key for key in self._known if key[:2] != (region, group)}
+    def forget(self, *deleted: str) -> None:
+        """Somebody deleted this log group (or stream): make it again when there is a line."""
+        self._known = {key for key in self._known if key[:len(deleted)] != deleted}
 
 
-class LogStream(io.TextIOBase):
+class LogStream(io.StringIO):
     """The standard output of one instance of a function: each line becomes a log event."""
 
     def __init__(self, logbook: Logbook, region: str, group: str, stream: str) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lab_utils.emulator.physics import Physics
 
@@ -51,11 +53,11 @@ class PartitionMap:
     def __init__(self, count: int) -> None:
         bounds = [RING * number // count for number in range(count + 1)]
         self._partitions = [Partition(number, low, high) for number, (low, high)
-                            in enumerate(zip(bounds, bounds[1:], strict=False))]
+                            in enumerate(pairwise(bounds))]
         self._lows = bounds[:-1]
         self._next_id = count
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Partition]:
         return iter(self._partitions)
 
     def __len__(self) -> int:

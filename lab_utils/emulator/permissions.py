@@ -76,11 +76,11 @@ def needs(world: World, request: Request) -> Iterator[Need]:
         yield f"lambda:{action}", (name if name.startswith("arn:") else
                                    f"arn:aws:lambda:{request.region}:{ACCOUNT}:function:{name}")
     else:
-        action, resource = world.backing.needs(
+        needed, resource = world.backing.needs(
             request.service, request.region, request.method, request.path, request.headers,
             request.body, request.query)
-        if action is not None:
-            yield action, resource
+        if needed is not None:
+            yield needed, resource
 
 
 def _for_tables(world: World, request: Request) -> Iterator[Need]:
@@ -99,10 +99,10 @@ def _for_tables(world: World, request: Request) -> Iterator[Need]:
         index = body.get("IndexName")
         yield f"dynamodb:{operation}", f"{arn}/index/{index}" if index else arn
     else:
-        action, resource = world.backing.needs(
+        needed, resource = world.backing.needs(
             "dynamodb", request.region, request.method, request.path, request.headers,
             request.body, request.query)
-        yield action or f"dynamodb:{operation}", resource
+        yield needed or f"dynamodb:{operation}", resource
 
 
 def _table_arn(request: Request, name: Any) -> str:

@@ -112,7 +112,7 @@ class Scheduler:
             raise LabError("Only the thread that opened the lab can wait in virtual time: "
                            "do the waiting outside of threads of your own.")
         event = self.env.event()
-        waiting(event.succeed)
+        waiting(lambda answer: event.succeed(answer))
         return self.run(event)
 
     def sleep(self, seconds: float) -> None:

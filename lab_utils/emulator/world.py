@@ -50,12 +50,12 @@ class Region:
         physics = self.world.physics
         if arn.startswith("arn:aws:kinesis:"):
             data_stream = self.kinesis.find(arn)
-            return data_stream and Source(
+            return None if data_stream is None else Source(
                 arn, data_stream.log, microseconds(physics.kinesis_poll),
                 physics.kinesis_read_records, physics.kinesis_read_bytes,
                 kinesis_envelope(arn, self.name))
         table_stream = self.streams.find(arn)
-        return table_stream and Source(
+        return None if table_stream is None else Source(
             arn, table_stream.log, microseconds(physics.dynamodb_poll),
             physics.stream_read_records, physics.stream_read_bytes, dynamodb_envelope(arn))
 

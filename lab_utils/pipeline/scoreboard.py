@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 POINTS = 100
 PATIENCE = 30.0  # seconds between the last message and the verdict
+HOLD = 3.0  # seconds for which right totals must stay right: a retry may still count twice
 LOOK_EVERY = 0.25  # seconds between two looks at AggregateTable
 QUIET = 5.0  # seconds without a change after which the pipeline counts as quiet
 MAX_TRIES = 20  # for records that Kinesis did not take
@@ -39,7 +40,7 @@ class Round:
     sending: float
     """From the first message to the last."""
     waited: float
-    """From the last message until every total was right, or until patience ran out."""
+    """From the last message until every total was right for good, or patience ran out."""
     message_count: int
     """How many changes MapLambda counted; it is not part of the verdict."""
     late: dict[str, int] = field(repr=False)
@@ -112,15 +113,21 @@ def play_round(
 
     now = calm
     judged = sent
+    right_since: datetime | None = None
 
     def moved() -> dict[str, int]:
         return {key: total - start[key] for key, total in in_cents(now).items()}
 
     def decided() -> bool:
         """The round is decided."""
-        nonlocal now, judged
+        nonlocal now, judged, right_since
         now, judged = read_totals(lab), lab.clock.now()
-        return moved() == burst.expected or judged - sent >= timedelta(seconds=patience)
+        if moved() != burst.expected:
+            right_since = None
+        elif right_since is None:
+            right_since = judged
+        held = right_since is not None and judged - right_since >= timedelta(seconds=HOLD)
+        return held or judged - sent >= timedelta(seconds=patience)
 
     lab.wait_until(every(lab, LOOK_EVERY, decided), timeout=patience + 60)
     return Round(
@@ -130,7 +137,7 @@ def play_round(
         expected=burst.expected,
         observed=moved(),
         sending=(sent - began).total_seconds(),
-        waited=(judged - sent).total_seconds(),
+        waited=((right_since or judged) - sent).total_seconds(),
         message_count=int(now.get(MESSAGE_COUNT, 0) - calm.get(MESSAGE_COUNT, 0)),
         late=late,
     )

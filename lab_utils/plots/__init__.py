@@ -6,11 +6,10 @@ Importing this package imports matplotlib, so `lab_utils` does it only when a pi
 from lab_utils.plots.backlog import plot_backlog
 from lab_utils.plots.invocations import plot_concurrency, plot_invocations
 from lab_utils.plots.lineage import plot_lineage
-from lab_utils.plots.pipeline import Stage, plot_pipeline
+from lab_utils.plots.pipeline import plot_pipeline
 from lab_utils.plots.totals import plot_totals
 
 __all__ = [
-    "Stage",
     "plot_backlog",
     "plot_concurrency",
     "plot_invocations",

@@ -15,6 +15,7 @@ from lab_utils.plots.style import (
     UNITS,
     WIDTH,
     Frame,
+    Point,
     TimeAxis,
     dress,
     function_colours,
@@ -45,13 +46,15 @@ def plot_backlog(
         return upper, say(lower, "")
     time = TimeAxis.over(origin or backlog["at"].min(), backlog["at"].max())
     unit, size = _age_unit(float(np.nanmax([0.0, *backlog["age"].astype(float)])))
-    _draw_steps(upper, backlog, "waiting", time, 1.0)
-    _draw_steps(lower, backlog, "age", time, size)
+    waiting = _draw_steps(upper, backlog, "waiting", time, 1.0)
+    ages = _draw_steps(lower, backlog, "age", time, size)
     name_y(upper, "records waiting")
     name_y(lower, f"age of the oldest ({unit})")
     whole_numbers(upper)
     upper.tick_params(labelbottom=False)
     time.label(lower, since)
+    label_points(upper, waiting)
+    label_points(lower, ages)
     return upper, lower
 
 
@@ -66,9 +69,9 @@ def _age_unit(longest: float) -> tuple[str, float]:
     return next((unit, size) for limit, unit, size in UNITS[1:] if longest < limit)
 
 
-def _draw_steps(ax: Axes, backlog: Frame, column: str, time: TimeAxis, size: float) -> None:
-    """One stepped line per function, named where it is highest."""
-    points = []
+def _draw_steps(ax: Axes, backlog: Frame, column: str, time: TimeAxis, size: float) -> list[Point]:
+    """One stepped line per function; where each is highest, for its name."""
+    points: list[Point] = []
     for function, colour in function_colours(backlog["function"]).items():
         mine = backlog[backlog["function"] == function].sort_values("at", kind="stable")
         times, values = time.of(mine["at"]), mine[column].to_numpy(dtype=float) / size
@@ -80,4 +83,4 @@ def _draw_steps(ax: Axes, backlog: Frame, column: str, time: TimeAxis, size: flo
     times = time.of(backlog["at"])
     ax.set_xlim(min(0.0, float(times.min())), float(times.max()) or 1.0)
     ax.set_ylim(0, max([point[1] for point in points], default=0.0) * 1.1 or 1.0)
-    label_points(ax, points)
+    return points

@@ -11,8 +11,10 @@ from typing import Protocol
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 from lab_utils.plots.style import (
     BLUE,
@@ -29,19 +31,19 @@ from lab_utils.plots.style import (
     darker,
     new_axes,
     say,
-    text_width,
     tint,
 )
 
 KIND_COLOURS = {"stream": BLUE, "function": ORANGE, "table": GREEN}
 
 # inches
-HALF_WIDTH = 0.69
+HALF_WIDTH = 0.71
 STORE_HEIGHT = 1.0
 FUNCTION_HEIGHT = 0.88
 DROP = 1.36  #: from a store's lower edge to a function's upper edge
 STEP = 0.85  #: to the right, from a store to its function
 MARGIN = 0.08
+LINE = 0.19  #: from one line of text to the next
 FEW = 6  #: shards that are drawn as thick lines with an arrow head each
 
 
@@ -189,7 +191,7 @@ def _cylinder(ax: Axes, place: _Place) -> None:
 
 def _pipe(ax: Axes, place: _Place) -> None:
     """A stream: a pipe that lies on its side, open at the left."""
-    left, right, lip = place.x - HALF_WIDTH, place.x + HALF_WIDTH, 0.1
+    left, right, lip = place.x - HALF_WIDTH, place.x + HALF_WIDTH, 0.08
     start, end = left + lip, right - lip
     bottom, top, middle = place.bottom, place.top, place.bottom + place.height / 2
     curve = 0.55 * place.height / 2
@@ -212,23 +214,38 @@ def _pipe(ax: Axes, place: _Place) -> None:
 
 def _write_name(ax: Axes, place: _Place) -> None:
     """The name in bold, on two lines if it is long, and the detail below."""
-    lines = _two_lines(place.stage.name)
-    room = 2 * HALF_WIDTH - (0.22 if place.stage.kind == "stream" else 0.16)
-    widest = max(text_width(line, TEXT) * 1.08 for line in lines)
-    size = TEXT * min(1.0, room / widest)
-    shift = {"stream": 0.07, "table": 0.0, "function": 0.0}[place.stage.kind]
-    drop = {"stream": 0.0, "table": -0.06, "function": 0.0}[place.stage.kind]
-    detail = place.stage.detail
-    tall = 0.19 * len(lines) + (0.19 if detail else 0)
-    y = place.bottom + place.height / 2 + drop + tall / 2 - 0.095
-    for line in lines:
-        ax.text(place.x + shift, y, line, fontsize=size, fontweight="bold", color=INK,
+    stream, table = place.stage.kind == "stream", place.stage.kind == "table"
+    room = 2 * HALF_WIDTH - (0.32 if stream else 0.12)
+    names, details = _two_lines(place.stage.name), _two_parts(place.stage.detail)
+    name_size = _fitting(names, TEXT, room, "bold")
+    detail_size = _fitting(details, SMALL, room, "normal")
+    x = place.x + (0.06 if stream else 0.0)
+    y = place.bottom + place.height / 2 - (0.06 if table else 0.0)
+    y += LINE * (len(names) + len(details) - 1) / 2
+    for line in names:
+        ax.text(x, y, line, fontsize=name_size, fontweight="bold", color=INK,
                 ha="center", va="center_baseline", zorder=5)  # fmt: skip
-        y -= 0.19
-    if detail:
-        size = SMALL * min(1.0, room / text_width(detail, SMALL) / 0.95)
-        ax.text(place.x + shift, y, detail, fontsize=size, color=MUTED,
+        y -= LINE
+    for line in details:
+        ax.text(x, y, line, fontsize=detail_size, color=MUTED,
                 ha="center", va="center_baseline", zorder=5)  # fmt: skip
+        y -= LINE
+
+
+def _fitting(lines: list[str], size: float, room: float, weight: str) -> float:
+    """The size, or a smaller one at which the longest line fits into so many inches."""
+    font = FontProperties(size=size, weight=weight)
+    widths = [TextPath((0, 0), line, prop=font).get_extents().width / 72 for line in lines]
+    return size * min(1.0, room / max(widths, default=room))
+
+
+def _two_parts(detail: str) -> list[str]:
+    """A long detail, cut at the comma that leaves its halves about equally long."""
+    commas = [match.start() for match in re.finditer(", ", detail)]
+    if len(detail) <= 17 or not commas:
+        return [detail] if detail else []
+    cut = min(commas, key=lambda comma: max(comma, len(detail) - comma))
+    return [detail[: cut + 1], detail[cut + 2 :]]
 
 
 def _two_lines(name: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 Frame: TypeAlias = Any  #: a pandas.DataFrame, which comes without types
 Column: TypeAlias = Any  #: a pandas.Series
 Numbers: TypeAlias = Any  #: a numpy array of floats
-RGB: TypeAlias = tuple[float, float, float]
+Point: TypeAlias = tuple[float, float, str, str]  #: x, y, text, colour
 
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
@@ -187,11 +187,33 @@ class _Box:
         )
 
 
-def label_points(ax: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+def label_points(ax: Axes, points: Sequence[Point]) -> None:
     """Write (x, y, text, colour) labels above their points, higher where they would overlap.
 
-    The limits of the axes must be set before; the y axis grows if the labels need more room.
+    To be called last: the y axis grows if the labels need more room than there is.
     """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # settles how large the axes are
+    high = size_in_inches(ax)[1]
+    for _ in range(20):
+        boxes = _label_boxes(ax, points)
+        need = max((box.bottom + box.height for box in boxes), default=0.0)
+        if need <= high:
+            break
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(bottom, bottom + (top - bottom) * need / high * 1.01)
+    halo = withStroke(linewidth=3, foreground=PAPER)
+    wide = size_in_inches(ax)[0]
+    for box, (_, _, text, colour) in zip(boxes, points, strict=True):
+        place = (box.left / wide, box.bottom / high)
+        ax.text(*place, text, transform=ax.transAxes, fontsize=TEXT, fontweight="bold",
+                color=darker(colour), ha="left", va="bottom", zorder=6,
+                path_effects=[halo])  # fmt: skip
+
+
+def _label_boxes(ax: Axes, points: Sequence[Point]) -> list[_Box]:
+    """Where the labels go: above their points, above each other."""
     left, right = ax.get_xlim()
     bottom, top = ax.get_ylim()
     wide, high = size_in_inches(ax)
@@ -200,25 +222,15 @@ def label_points(ax: Axes, points: Sequence[tuple[float, float, str, str]]) -> N
         width = text_width(text, TEXT)
         centre = (x - left) / (right - left) * wide
         start = min(max(centre - width / 2, 0.05), max(wide - width, 0.05))
-        box = _Box(start, (y - bottom) / (top - bottom) * high + 0.05, width, 0.2)
+        box = _Box(start, (y - bottom) / (top - bottom) * high + 0.05, width, 0.21)
         while any(box.overlaps(other) for other in placed):
-            box = _Box(start, box.bottom + 0.05, width, 0.2)
+            box = replace(box, bottom=box.bottom + 0.05)
         placed.append(box)
-    halo = withStroke(linewidth=3, foreground=PAPER)
-    for box, (_, _, text, colour) in zip(placed, points, strict=True):
-        place = (
-            left + box.left / wide * (right - left),
-            bottom + box.bottom / high * (top - bottom),
-        )
-        ax.text(*place, text, fontsize=TEXT, color=darker(colour), fontweight="bold",
-                ha="left", va="bottom", zorder=6, path_effects=[halo])  # fmt: skip
-    need = max((box.bottom + box.height for box in placed), default=0.0)
-    if need > high:
-        ax.set_ylim(bottom, bottom + (top - bottom) * need / high)
+    return placed
 
 
 def size_in_inches(ax: Axes) -> tuple[float, float]:
-    """Width and height of the axes, roughly: the layout is settled only when it is drawn."""
+    """Width and height of the axes: roughly, until a drawing has settled the layout."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     place = ax.get_position()

@@ -1,0 +1,66 @@
+"""What the tests share: a lab that is closed afterwards, and a guard around the process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import lab_utils as lu
+from lab_utils.lab import Lab
+
+# The same examples at every run: a failure is the code's doing, never the dice's.
+settings.register_profile(
+    "book", derandomize=True, deadline=None, database=None, max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("book")
+
+_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo",
+            "socket.gethostbyname", "socket.gethostbyaddr", "urllib.Request", "http.client.connect")
+_SECRETS = (".aws", ".boto", "boto.cfg", ".netrc")
+
+
+class ProcessGuard:
+    """Sees, through Python's own audit events, every connection and every file that is opened."""
+
+    def __init__(self) -> None:
+        self.watching = False
+        self.seen: list[str] = []
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.watching:
+            return
+        if event in _NETWORK:
+            self.refuse(f"{event} {arguments[1:] or arguments}")
+        if event == "open" and isinstance(arguments[0], str) and any(
+                part in _SECRETS for part in Path(arguments[0]).parts):
+            self.refuse(f"open {arguments[0]}")
+
+    def refuse(self, what: str) -> None:
+        self.seen.append(what)
+        raise AssertionError(f"the lab reached outside of itself: {what}")
+
+
+_GUARD = ProcessGuard()
+sys.addaudithook(_GUARD)
+
+
+@pytest.fixture
+def sealed() -> Iterator[ProcessGuard]:
+    """No socket is opened and no credential read while a test with this fixture runs."""
+    _GUARD.seen.clear()
+    _GUARD.watching = True
+    yield _GUARD
+    _GUARD.watching = False
+    assert _GUARD.seen == []
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """An embedded lab, closed when the test is over."""
+    with lu.open_lab("embedded") as opened:
+        yield opened
