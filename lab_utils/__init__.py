@@ -16,11 +16,12 @@ from lab_utils.errors import LabError, NotOnThisTarget
 from lab_utils.lab import Lab, open_lab
 
 _LATER = {
+    "ShardLineage": "lab_utils.lineage", "read_lineage": "lab_utils.lineage",
     "plot_backlog": "lab_utils.plots", "plot_concurrency": "lab_utils.plots",
     "plot_invocations": "lab_utils.plots", "plot_lineage": "lab_utils.plots",
     "plot_pipeline": "lab_utils.plots", "plot_totals": "lab_utils.plots",
 }
-"""Names whose modules load matplotlib, and so only when they are first used."""
+"""Names whose modules load networkx or matplotlib, and so only when they are first used."""
 _ROOMS = ("pipeline", "plots")
 
 __all__ = ["Lab", "LabError", "NotOnThisTarget", "Physics", "open_lab", *_LATER, *_ROOMS]

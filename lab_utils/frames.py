@@ -43,6 +43,9 @@ def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:
     step, rows = microseconds(every), []
     mappings = [mapping for region in world.regions for mapping in region.mappings
                 if function in (None, mapping.function)]
+    first_seen = list(dict.fromkeys(row["function"] for row in world.records()))
+    mappings.sort(key=lambda mapping: first_seen.index(mapping.function)
+                  if mapping.function in first_seen else len(first_seen))
     done = _done_by_shard(world)
     lines = [(mapping, [_Line(poller, done.get((mapping.function, shard), []))
                         for shard, poller in mapping.pollers.items()]) for mapping in mappings]

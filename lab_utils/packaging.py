@@ -33,7 +33,7 @@ def package(handler: Path | str | Callable[..., Any]) -> Package:
     The entry point of a file or a text is its function `handler` (or `lambda_handler`).
     """
     if callable(handler):
-        from lab_utils.emulator.guest import cell_source
+        from lab_utils.cells import cell_source
 
         return _zipped("app", cell_source(handler), handler.__name__)
     if isinstance(handler, str) and "\n" in handler:

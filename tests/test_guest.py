@@ -24,16 +24,16 @@ import botocore.session
 import pytest
 from botocore.awsrequest import AWSResponse, HeadersDict
 
+from lab_utils.cells import cell_source
 from lab_utils.emulator import sessions
 from lab_utils.emulator.guest import (
     Context,
     GuestError,
     GuestModules,
-    cell_source,
     describe_error,
     error_log,
-    scrub,
 )
+from lab_utils.emulator.shims import scrub
 from lab_utils.errors import LabError
 
 START = 1_790_000_000_000_000  # 2026-09-21T14:13:20Z, in microseconds

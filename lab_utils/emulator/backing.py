@@ -99,8 +99,8 @@ class Backing:
             found: dict[str, Any] | None = module._tables.get(name)
             return found
 
-    def allows(self, region: str, role_arn: str, action: str, resource: str) -> bool:
-        """Whether a role's policies allow an action on a resource."""
+    def decide(self, region: str, role_arn: str, action: str, resource: str) -> str:
+        """What a role's policies say to an action on a resource: Allow, Deny or ImplicitDeny."""
         self._enter("iam")
         with responses.request_scope(ACCOUNT, region):
             role = role_arn.split(":role/", 1)[-1].split("/")[-1]
@@ -109,7 +109,7 @@ class Backing:
                 principal_arn=role_arn, principal_type="AssumedRole", principal_account=ACCOUNT,
                 action=action, resource_arn=resource, region=region,
                 source_ip="127.0.0.1", secure_transport=True)
-            return bool(iam_evaluator.evaluate(context, policies).decision == "Allow")
+            return str(iam_evaluator.evaluate(context, policies).decision)
 
     def lambda_may_assume(self, region: str, role_arn: str) -> bool:
         """Whether there is such a role, and it trusts the Lambda service."""
@@ -255,7 +255,7 @@ class _VirtualDatetime(real_datetime.datetime):
 
 _VIRTUAL_TIME = _VirtualTime()
 _VIRTUAL_DATETIME_MODULE = SimpleNamespace(**vars(real_datetime) | {"datetime": _VirtualDatetime})
-responses.datetime = _VirtualDatetime  # type: ignore[misc,attr-defined]
-responses.uuid = SimpleNamespace(  # type: ignore[assignment,attr-defined]
+responses.datetime = _VirtualDatetime
+responses.uuid = SimpleNamespace(
     uuid4=lambda: _now_present().seeded_uuid4(), UUID=real_uuid.UUID)
 iam_evaluator.pin_request_caller = lambda headers, query=None: None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lab_utils.emulator.backing import ACCOUNT, Answer, Change
@@ -86,8 +87,9 @@ class DynamoDB:
             act = {"CreateTable": self._create, "UpdateTable": self._update,
                    "DeleteTable": self._delete, "DescribeTable": self._describe}[operation]
             return act(headers, params)
-        answer = self._forward(headers, body)
-        return HttpAnswer(*answer)
+        if operation == "TransactGetItems" and self._held:
+            self._refuse_held_reads(body)
+        return HttpAnswer(*self._forward(headers, body))
 
     def _forward(self, headers: Params, body: bytes) -> Answer:
         return self._world.backing.request(
@@ -112,7 +114,7 @@ class DynamoDB:
         for change in changes:
             self._record(change)
         if token is not None and answer[0] == 200:
-            self._tokens[token] = (_canonical(body), self._world.scheduler.now, answer)
+            self._remember(token, body, answer)
         return HttpAnswer(*answer)
 
     def _record(self, change: Change) -> None:
@@ -164,6 +166,12 @@ class DynamoDB:
             raise ApiError("TransactionConflictException",
                            "Transaction is ongoing for the item")
 
+    def _refuse_held_reads(self, body: bytes) -> None:
+        conflicts = [self._item_key(each) in self._held
+                     for each in parse_json(body).get("TransactItems") or ()]
+        if any(conflicts):
+            raise _cancelled(conflicts)
+
     def _token(self, body: bytes) -> tuple[bytes, str | None, Answer | None]:
         """The client request token of a transaction, and the answer it already has, if any."""
         params = parse_json(body)
@@ -180,6 +188,15 @@ class DynamoDB:
                            "Request token already in use for another request with a different "
                            "payload")
         return bare, token, known[2]
+
+    def _remember(self, token: str, body: bytes, answer: Answer) -> None:
+        """Keep an answer for its token, from its completion on; boto3 gives every call one."""
+        now = self._world.scheduler.now
+        oldest = now - microseconds(self._physics.token_life)
+        self._tokens.pop(token, None)
+        while self._tokens and next(iter(self._tokens.values()))[1] <= oldest:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[token] = (_canonical(body), now, answer)
 
     # -- tables ---------------------------------------------------------------------------------
 
@@ -211,6 +228,8 @@ class DynamoDB:
                                         "ReplicaUpdates"})
         if refused:
             raise not_modelled(f"UpdateTable with {' and '.join(refused)}", "DynamoDB")
+        if specification is not None:
+            _check_switch(table, specification)
         if set(params) > {"TableName"}:
             answer = self._forward(headers, json.dumps(params).encode())
             if answer[0] != 200:
@@ -284,12 +303,6 @@ class DynamoDB:
 
     def _switch_stream(self, table: Table, specification: Params) -> None:
         view_type = _view_type(specification)
-        if view_type and table.stream is not None:
-            raise ApiError("ValidationException",
-                           f"Table already has an enabled stream: TableName: {table.name}")
-        if not view_type and table.stream is None:
-            raise ApiError("ValidationException",
-                           f"Table has no stream to disable: TableName: {table.name}")
         if view_type:
             self._enable(table, view_type)
         elif table.stream is not None:
@@ -339,9 +352,21 @@ def _view_type(specification: Params | None) -> str | None:
     return str(view_type)
 
 
+def _check_switch(table: Table, specification: Params) -> None:
+    """A stream cannot be edited: what is on can only be switched off, and what is off on."""
+    wanted = _view_type(specification)
+    if wanted and table.stream is not None:
+        raise ApiError("ValidationException",
+                       f"Table already has an enabled stream: TableName: {table.name}")
+    if not wanted and table.stream is None:
+        raise ApiError("ValidationException",
+                       f"Table has no stream to disable: TableName: {table.name}")
+
+
 def _key_text(typed: Params) -> str:
+    """A key value as text; 1, 1.0 and 1e0 are one number, and so one item."""
     (kind, value), = typed.items()
-    return f"{kind}:{value}"
+    return f"N:{Decimal(value).normalize():f}" if kind == "N" else f"{kind}:{value}"
 
 
 def _item_text(table: Table, item: Params) -> str:

@@ -71,7 +71,7 @@ class TableStream:
 
     def append(self, partition: Partition, old: Item | None, new: Item | None) -> None:
         """Note that an item changed; a write that changes nothing leaves no record."""
-        if old == new:
+        if same_item(old, new):
             return
         item = new if new is not None else old or {}
         keys = {name: item[name] for name in self._keys}
@@ -142,6 +142,24 @@ class TableStream:
         self._shard_of.clear()
 
 
+def same_item(old: Item | None, new: Item | None) -> bool:
+    """Whether a write changed nothing; the members of a set have no order."""
+    return old == new or (old is not None and new is not None and _same({"M": old}, {"M": new}))
+
+
+def _same(old: Item, new: Item) -> bool:
+    (kind, before), = old.items()
+    (new_kind, after), = new.items()
+    if kind != new_kind or kind not in ("M", "L", "SS", "NS", "BS"):
+        return old == new
+    if kind == "M":
+        return before.keys() == after.keys() and all(
+            _same(before[name], after[name]) for name in before)
+    if kind == "L":
+        return len(before) == len(after) and all(map(_same, before, after))
+    return set(before) == set(after)
+
+
 @dataclass(frozen=True)
 class ShardIterator:
     """What a shard iterator says: which shard, from which position, and when it was handed out."""
@@ -196,7 +214,7 @@ class DynamoDBStreams:
 
     def list_streams(self, params: Params) -> Params:
         wanted, after = params.get("TableName"), params.get("ExclusiveStartStreamArn", "")
-        limit = params.get("Limit", 100)
+        limit = _limit(params, self._physics.shards_per_page)
         found = [stream for arn in sorted(self._streams)
                  if arn > after and (stream := self.find(arn))
                  and wanted in (None, stream.table)]
@@ -214,7 +232,7 @@ class DynamoDBStreams:
         shards = _filtered(stream, shards, params.get("ShardFilter"))
         after = params.get("ExclusiveStartShardId", "")
         shards = [shard for shard in shards if shard.id > after]
-        limit = min(params.get("Limit", 100), self._physics.shards_per_page)
+        limit = _limit(params, self._physics.shards_per_page)
         description: Params = {
             "StreamArn": stream.arn, "StreamLabel": stream.label,
             "StreamStatus": "ENABLED" if stream.enabled else "DISABLED",
@@ -243,7 +261,7 @@ class DynamoDBStreams:
         shard = self._shard(stream, iterator.shard)
         if iterator.position < shard.trimmed:
             raise _trimmed()
-        limit = params.get("Limit", self._physics.stream_read_records)
+        limit = _limit(params, self._physics.stream_read_records)
         records = shard.read(iterator.position, limit, self._physics.stream_read_bytes)
         result: Params = {"Records": [record.body for record in records]}
         position = iterator.position + len(records)
@@ -286,6 +304,16 @@ class DynamoDBStreams:
         if first_wanted <= shard.lost:
             raise _trimmed()
         return shard.position_of(first_wanted)
+
+
+def _limit(params: Params, most: int) -> int:
+    """How many are asked for; more than a page holds is refused (observed), not cut."""
+    limit: int = params.get("Limit", most)
+    if limit > most:
+        raise ApiError("ValidationException", f"1 validation error detected: Value '{limit}' at "
+                       "'limit' failed to satisfy constraint: Member must have value less than "
+                       f"or equal to {most}")
+    return limit
 
 
 def _filtered(stream: TableStream, shards: list[Shard], only: Params | None) -> list[Shard]:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import EndpointConnectionError
 from botocore.model import OperationModel
 
 from lab_utils.emulator import dynamodb, wire
 from lab_utils.emulator.errors import ApiError
 from lab_utils.emulator.physics import Range, between, microseconds
-from lab_utils.emulator.scheduler import Guest, GuestEnded, Resume, current_guest
+from lab_utils.emulator.scheduler import Guest, Resume, current_guest
 from lab_utils.emulator.wire import HttpAnswer
 
 if TYPE_CHECKING:
@@ -114,6 +115,9 @@ BACKED = {
 }
 """What is handed to MiniStack, operation by operation; anything else is refused."""
 
+AWS_HOSTS = (".amazonaws.com", ".api.aws")
+WITHOUT_REGION = ("iam", "sts", "s3")
+"""Services with one endpoint for all Regions; elsewhere a host that names none does not exist."""
 _REGION_IN_HOST = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
 
 
@@ -145,10 +149,8 @@ class Gateway:
     def answer(self, prepared: AWSPreparedRequest, event_name: str) -> AWSResponse:
         """botocore's `before-send`: what is returned here is never sent anywhere."""
         guest = current_guest()
-        if self._scheduler.closed:
-            if guest is not None:
-                raise GuestEnded
-            self._scheduler.run(self._scheduler.now)  # says that the lab is closed
+        if guest is None:
+            self._scheduler.check_open()
         _, service, operation = event_name.split(".")
         request = self._request(prepared, SERVICES.get(service, service), operation)
         if self._scheduler.in_foreign_thread:
@@ -166,6 +168,8 @@ class Gateway:
                    for name, value in prepared.headers.items()}
         headers["host"] = host
         found = _REGION_IN_HOST.search(host)
+        if not found and host.endswith(AWS_HOSTS) and service not in WITHOUT_REGION:
+            raise EndpointConnectionError(endpoint_url=f"https://{host}{path}")
         return Request(service, operation, found.group(1) if found else self._world.home,
                        prepared.method, path, query, headers, body)
 

@@ -363,6 +363,7 @@ class Functions:
         row["instance"] = instance.name
         run = _Run(self, function, instance, payload, row, done)
         delay = between(self._rng, self._physics.invoke_overhead)
+        delay += microseconds(len(payload) / self._physics.payload_rate)
         if instance.handler is None:
             run.init = between(self._rng, self._physics.cold_start)
         self._scheduler.after(delay + run.init, run.begin)
@@ -448,7 +449,7 @@ class _Run:
         self._scheduler.after(self._function.timeout * MICROSECONDS, self._time_out)
         self._context = self._make_context()
         self._guest = self._scheduler.start(self._work, instance, log)
-        self._guest.done.callbacks.append(lambda event: self._finish(event.value))
+        self._guest.done.callbacks.append(lambda event: self._end(event.value))
 
     def _work(self) -> Result:
         """Inside the guest: foreign code, so anything may be raised, and nothing gets out."""
@@ -463,9 +464,7 @@ class _Run:
         except GuestEnded:
             return Result("timeout")
         except (KeyboardInterrupt, GuestOverrun) as stop:
-            text = str(stop) or "the invocation was interrupted"
-            return self._error({"errorMessage": text, "errorType": type(stop).__name__,
-                                "requestId": self._request_id, "stackTrace": []})
+            return self._stopped(stop)
         except SystemExit as leave:
             return self._exited(leave.code)
         except BaseException as problem:
@@ -481,6 +480,9 @@ class _Run:
         return Result("error", json.dumps({
             "errorType": "Runtime.ExitError", "errorMessage": message}), "Unhandled")
 
+    def _end(self, value: Result | BaseException) -> None:
+        self._finish(value if isinstance(value, Result) else self._stopped(value))
+
     def _make_context(self) -> Context:
         function, ends = self._function, self._began + self._function.timeout * MICROSECONDS
         return Context(
@@ -490,8 +492,13 @@ class _Run:
             log_stream_name=self._instance.log.stream,
             remaining=lambda: (ends - self._scheduler.now) // 1000)
 
+    def _stopped(self, stop: BaseException) -> Result:
+        text = str(stop) or "the invocation was interrupted"
+        return self._error({"errorMessage": text, "errorType": type(stop).__name__,
+                            "requestId": self._request_id, "stackTrace": []})
+
     def _error(self, payload: Params) -> Result:
-        print(error_log(payload), end="")
+        self._instance.log.write(error_log(payload))
         return Result("error", json.dumps(payload), error="Unhandled")
 
     def _time_out(self) -> None:

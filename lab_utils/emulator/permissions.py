@@ -7,6 +7,7 @@ is told here. The answers are remembered until somebody changes a role.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,22 @@ Need = tuple[str, str]
 
 _TRANSACTION_ACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem",
                         "ConditionCheck": "ConditionCheckItem", "Get": "GetItem"}
+_STATEMENT_LISTS = {"ExecuteStatement": "", "BatchExecuteStatement": "Statements",
+                    "ExecuteTransaction": "TransactStatements"}
+"""Where each PartiQL operation has its statements, if it has several."""
+
+
+_CODES = {"iam": "AccessDenied", "sts": "AccessDenied", "s3": "AccessDenied",
+          "sqs": "AccessDenied", "sns": "AuthorizationError"}
+"""What a service calls the refusal, where it is not AccessDeniedException."""
+_FORBIDDEN = ("lambda", "iam", "sts", "sns", "sqs", "s3")
+"""Services whose refusal is HTTP 403; it is 400 elsewhere."""
+
+_STATEMENT = re.compile(
+    r"\s*(?:EXISTS\s*\(\s*)?(?P<verb>SELECT|INSERT|UPDATE|DELETE)\b"
+    r"(?:.*?\bFROM\b|\s+INTO\b|)\s*"
+    r"(?P<table>\"[^\"]+\"|[\w-]+)(?:\.(?P<index>\"[^\"]+\"|[\w-]+))?", re.I | re.S)
+"""As much of a PartiQL statement as tells what it does, and to which table or index."""
 
 
 class Permissions:
@@ -30,31 +47,37 @@ class Permissions:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._decisions: dict[tuple[str, str, str], bool] = {}
+        self._decisions: dict[tuple[str, str, str], str] = {}
 
     def forget(self) -> None:
         """A role or a policy changed: decide anew."""
         self._decisions.clear()
 
     def allows(self, role: str, action: str, resource: str) -> bool:
+        return self._decide(role, action, resource) == "Allow"
+
+    def _decide(self, role: str, action: str, resource: str) -> str:
         key = role, action, resource
         if key not in self._decisions:
             region = resource.split(":")[3] if resource.count(":") > 4 else ""
-            self._decisions[key] = self._world.backing.allows(
+            self._decisions[key] = self._world.backing.decide(
                 region or self._world.home, role, action, resource)
         return self._decisions[key]
 
     def check(self, request: Request, role: str, session: str) -> None:
         """AWS's AccessDeniedException if the role does not allow what the request needs."""
         for action, resource in needs(self._world, request):
-            if not self.allows(role, action, resource):
+            decision = self._decide(role, action, resource)
+            if decision != "Allow":
                 name = role.rpartition("/")[2]
                 user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}"
+                reason = ("with an explicit deny in an identity-based policy"
+                          if decision == "Deny" else
+                          f"because no identity-based policy allows the {action} action")
                 raise ApiError(
-                    "AccessDeniedException",
+                    _CODES.get(request.service, "AccessDeniedException"),
                     f"User: {user} is not authorized to perform: {action} on resource: {resource} "
-                    f"because no identity-based policy allows the {action} action",
-                    403 if request.service in ("lambda", "iam", "sts", "sns", "s3") else 400)
+                    f"{reason}", 403 if request.service in _FORBIDDEN else 400)
 
 
 def needs(world: World, request: Request) -> Iterator[Need]:
@@ -98,11 +121,26 @@ def _for_tables(world: World, request: Request) -> Iterator[Need]:
         arn = _table_arn(request, body["TableName"])
         index = body.get("IndexName")
         yield f"dynamodb:{operation}", f"{arn}/index/{index}" if index else arn
+    elif operation in _STATEMENT_LISTS:
+        members = body.get(_STATEMENT_LISTS[operation]) or [body]
+        for member in members:
+            yield _for_statement(request, str(member.get("Statement", "")))
     else:
         needed, resource = world.backing.needs(
             "dynamodb", request.region, request.method, request.path, request.headers,
             request.body, request.query)
         yield needed or f"dynamodb:{operation}", resource
+
+
+def _for_statement(request: Request, statement: str) -> Need:
+    """The permission of a PartiQL statement: one of its own, not that of the native call."""
+    found = _STATEMENT.match(statement)
+    if found is None:
+        return f"dynamodb:{request.operation}", "*"  # it is no statement, and will be refused as such
+    arn = _table_arn(request, found["table"].strip('"'))
+    index = (found["index"] or "").strip('"')
+    return (f"dynamodb:PartiQL{found['verb'].capitalize()}",
+            f"{arn}/index/{index}" if index else arn)
 
 
 def _table_arn(request: Request, name: Any) -> str:

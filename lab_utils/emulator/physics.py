@@ -77,6 +77,7 @@ class Physics:
         (60.0, 120.0), "Lambda Developer Guide, asynchronous invocation")
     cold_start: Range = assumed((0.18, 0.32), "a small Python function, before its own imports")
     invoke_overhead: Range = assumed((0.001, 0.003), "from the poller to the handler's first line")
+    payload_rate: float = assumed(20.0 * MB, "bytes a second, to hand over and parse a payload")
     idle_instance_life: float = assumed(600.0, "an idle execution environment is kept some minutes")
     log_event_bytes: int = documented(256 * KB, "CloudWatch Logs quotas, event size")
 
@@ -109,7 +110,7 @@ class Physics:
                 raise LabError(f"Physics({each.name}={value!r}) must be a pair (shortest, longest).")
 
     def backoff(self, attempt: int) -> float:
-        """Seconds before try `attempt` + 1 of a batch whose try number `attempt` (from 1) failed."""
+        """Seconds before the next try of a batch whose try number `attempt` (from 1) failed."""
         return min(self.retry_delay * self.retry_factor ** (attempt - 1), self.retry_ceiling)
 
 

@@ -11,28 +11,31 @@ simpy keeps the queue of events. Time is an integer: microseconds since 1970.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
 
 import greenlet
 import simpy
 
-from lab_utils.errors import LabClosed, LabError
 from lab_utils.emulator.physics import microseconds
+from lab_utils.errors import LabClosed, LabError
 
 Resume = Callable[[Any], None]
 Waiting = Callable[[Resume], None]
 """Something to wait for: told how to resume, it sees to it that this happens once."""
 
-COMPUTING_LIMIT = 10.0
-"""Wall seconds that a guest may compute without calling AWS or sleeping."""
+COMPUTING_LIMIT, LIMIT_AGAIN = 10.0, 0.1
+"""Wall seconds that a guest may compute without calling AWS or sleeping, and how soon it is told
+again if it swallowed the exception."""
+REFUSALS = 3
+"""How often a guest that is over is told so, before it is left where it stands for ever."""
 BREATH_EVERY, BREATH = 0.02, 1e-4
 """Without a real pause now and then no other thread runs, the kernel's output thread included."""
 
@@ -45,7 +48,7 @@ class GuestEnded(BaseException):
     """Thrown into a guest that calls AWS after its invocation was over."""
 
 
-class GuestGreenlet(greenlet.greenlet):
+class GuestGreenlet(greenlet.greenlet):  # type: ignore[misc]
     """A greenlet that runs a guest's code; `greenlet.getcurrent()` tells whose code runs."""
 
     guest: Guest
@@ -61,19 +64,24 @@ class Guest:
         self.stdout = stdout if stdout is not None else io.StringIO()
         self.done: simpy.Event = scheduler.env.event()
         self.abandoned = False
+        self._refused = 0
         self.greenlet = GuestGreenlet(work)
         self.greenlet.guest = self
 
     def park(self, waiting: Waiting) -> Any:
         """Called inside the guest: hand over to the loop until `waiting` resumes this guest."""
-        if self.abandoned:
+        if self.abandoned and self._refused < REFUSALS:
+            self._refused += 1
             raise GuestEnded
         return self.greenlet.parent.switch(waiting)
-
 
     def send(self, request: Any, event_name: str) -> Any:
         """Answer a request that this guest's code sent, with whatever client."""
         return self.owner.world.gateway.answer(request, event_name)
+
+
+_IMMORTAL: list[Guest] = []
+"""Guests of closed labs that swallowed every exception: to collect them would resume them."""
 
 
 def current_guest() -> Guest | None:
@@ -104,15 +112,20 @@ class Scheduler:
     # -- waiting ---------------------------------------------------------------------------
 
     def wait(self, waiting: Waiting) -> Any:
-        """Wait in virtual time, whoever asks: a guest is parked, a cell runs the world meanwhile."""
+        """Wait in virtual time: a guest that asks is parked, a cell runs the world meanwhile."""
         guest = current_guest()
         if guest is not None:
             return guest.park(waiting)
+        self.check_open()
         if self.in_foreign_thread:
             raise LabError("Only the thread that opened the lab can wait in virtual time: "
                            "do the waiting outside of threads of your own.")
         event = self.env.event()
-        waiting(lambda answer: event.succeed(answer))
+
+        def resume(answer: Any) -> None:
+            event.succeed(answer)
+
+        waiting(resume)
         return self.run(event)
 
     def sleep(self, seconds: float) -> None:
@@ -151,14 +164,17 @@ class Scheduler:
             return
         guest.greenlet.parent = greenlet.getcurrent()
         with self._guest_surroundings(guest):
-            waiting = guest.greenlet.switch(*answer)
+            try:
+                waiting = guest.greenlet.switch(*answer)
+            except (KeyboardInterrupt, GuestOverrun) as stop:
+                waiting = stop  # it struck outside of `work`'s own try: the guest ends with it
         if guest.greenlet.dead:
             self._guests.pop(guest, None)
             guest.done.succeed(waiting)
         else:
             waiting(lambda later: self._enter(guest, later))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _guest_surroundings(self, guest: Guest) -> Iterator[None]:
         """A guest prints into its log, may run an event loop of its own, and not for ever."""
         out, err = sys.stdout, sys.stderr
@@ -167,7 +183,7 @@ class Scheduler:
         asyncio._set_running_loop(None)
         guarded = threading.current_thread() is threading.main_thread()
         if guarded:
-            signal.setitimer(signal.ITIMER_REAL, COMPUTING_LIMIT)
+            signal.setitimer(signal.ITIMER_REAL, COMPUTING_LIMIT, LIMIT_AGAIN)
         try:
             yield
         finally:
@@ -180,17 +196,22 @@ class Scheduler:
 
     def run(self, until: int | simpy.Event) -> Any:
         """Let everything happen that is due until a moment (microseconds) or an event."""
-        if self.closed:
-            raise LabClosed("This lab is closed: open another with open_lab().")
+        self.check_open()
         if self._running:
             raise LabError("Virtual time cannot be moved while it is being moved: "
                            "call the lab from a cell, not from inside one of its own callbacks.")
         self._running = True
         try:
             with self._signals():
-                return self._run_to(until) if isinstance(until, int) else self._run_till(until)
+                answer = self._run_to(until) if isinstance(until, int) else self._run_till(until)
+            self._heed_interrupt()
+            return answer
         finally:
             self._running = False
+
+    def check_open(self) -> None:
+        if self.closed:
+            raise LabClosed("This lab is closed: open another with open_lab().")
 
     def _run_to(self, moment: int) -> None:
         while self.env.peek() <= moment:
@@ -205,13 +226,16 @@ class Scheduler:
         return event.value
 
     def _step(self) -> None:
-        if self._interrupted:
-            self._interrupted = False
-            raise KeyboardInterrupt
+        self._heed_interrupt()
         self.env.step()
         if time.perf_counter() - self._last_breath > BREATH_EVERY:
             time.sleep(BREATH)
             self._last_breath = time.perf_counter()
+
+    def _heed_interrupt(self) -> None:
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
 
     def _move_to(self, moment: int) -> None:
         # simpy has no public way to pass time in which nothing happens, short of queueing an
@@ -220,7 +244,7 @@ class Scheduler:
 
     # -- Ctrl-C ----------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Between two events Ctrl-C stops the cell; inside a guest it ends that guest's attempt."""
         if threading.current_thread() is not threading.main_thread():
@@ -253,20 +277,19 @@ class Scheduler:
         if self.closed:
             return
         self.closed = True
-        for guest in [*self._guests, *self._left_behind]:
-            guest.abandoned = True
-            self._end(guest)
+        with self._signals():
+            for guest in [*self._guests, *self._left_behind]:
+                guest.abandoned = True
+                self._end(guest)
         self._guests.clear()
         self._left_behind.clear()
         self.env = simpy.Environment(initial_time=self.now)
 
     def _end(self, guest: Guest) -> None:
-        for _ in range(3):
-            if guest.greenlet.dead or not guest.greenlet:
-                return
-            with self._guest_surroundings(guest):
-                guest.greenlet.parent = greenlet.getcurrent()
-                try:
-                    guest.greenlet.throw(greenlet.GreenletExit)
-                except BaseException:  # a `finally` of foreign code may raise whatever it likes
-                    return
+        if guest.greenlet.dead or not guest.greenlet:
+            return
+        guest.greenlet.parent = greenlet.getcurrent()
+        with self._guest_surroundings(guest), contextlib.suppress(BaseException):
+            guest.greenlet.throw(greenlet.GreenletExit)  # a `finally` may raise what it likes
+        if not guest.greenlet.dead:
+            _IMMORTAL.append(guest)

@@ -85,7 +85,8 @@ def _path_pattern(uri: str) -> re.Pattern[str]:
     for index in range(0, len(parts), 3):
         pattern += re.escape(parts[index])
         if index + 1 < len(parts):
-            pattern += f"(?P<{_identifier(parts[index + 1])}>{'.+' if parts[index + 2] else '[^/]+'})"
+            label = ".+" if parts[index + 2] else "[^/]+"
+            pattern += f"(?P<{_identifier(parts[index + 1])}>{label})"
     return re.compile(pattern + "/?")
 
 
@@ -132,19 +133,23 @@ def _check_types(shape: Shape, value: Any) -> None:
     if value is None:
         return
     kind = shape.type_name
-    expected = _JSON_TYPES.get(kind, (object,))
-    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+    if not _fits(kind, value):
         raise ApiError("SerializationException", f"{type(value).__name__} cannot be converted "
                        f"to {shape.name}")
     if kind == "structure":
-        for name, member in shape.members.items():  # type: ignore[attr-defined]
+        for name, member in shape.members.items():
             _check_types(member, value.get(name))
     elif kind == "list":
         for each in value:
-            _check_types(shape.member, each)  # type: ignore[attr-defined]
+            _check_types(shape.member, each)
     elif kind == "map":
         for each in value.values():
-            _check_types(shape.value, each)  # type: ignore[attr-defined]
+            _check_types(shape.value, each)
+
+
+def _fits(kind: str, value: Any) -> bool:
+    expected = _JSON_TYPES.get(kind, (object,))
+    return isinstance(value, expected) and (not isinstance(value, bool) or bool in expected)
 
 
 def _check_constraints(shape: Shape, value: Any, path: str, errors: list[str]) -> None:
@@ -157,8 +162,7 @@ def _check_constraints(shape: Shape, value: Any, path: str, errors: list[str]) -
     elif shape.type_name == "list":
         _check_length(len(value), limits, complain, errors)
         for number, each in enumerate(value, start=1):
-            _check_constraints(shape.member, each,  # type: ignore[attr-defined]
-                               f"{path}.{number}.member", errors)
+            _check_constraints(shape.member, each, f"{path}.{number}.member", errors)
     elif shape.type_name in ("integer", "long"):
         if "min" in limits and value < limits["min"]:
             errors.append(f"{complain}have value greater than or equal to {limits['min']}")
@@ -169,7 +173,7 @@ def _check_constraints(shape: Shape, value: Any, path: str, errors: list[str]) -
 
 
 def _check_members(shape: Shape, value: Params, path: str, errors: list[str]) -> None:
-    for name, member in shape.members.items():  # type: ignore[attr-defined]
+    for name, member in shape.members.items():
         inner = f"{path}.{_camel(name)}" if path else _camel(name)
         if value.get(name) is None and name in getattr(shape, "required_members", ()):
             errors.append(f"Value null at '{inner}' failed to satisfy constraint: "
@@ -222,7 +226,7 @@ def decode_blob(text: str | bytes) -> bytes:
         raise ApiError("SerializationException", "Invalid base64 in a binary member") from None
 
 
-# -- answers ----------------------------------------------------------------------------------------
+# -- answers --------------------------------------------------------------------------------------
 
 
 def json_answer(result: Params, version: str = "1.0") -> HttpAnswer:

@@ -6,7 +6,7 @@ import random
 import uuid
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from lab_utils.emulator.backing import Backing
 from lab_utils.emulator.dynamodb import DynamoDB
@@ -24,7 +24,13 @@ from lab_utils.emulator.logbook import Logbook
 from lab_utils.emulator.permissions import Permissions
 from lab_utils.emulator.physics import MICROSECONDS, Physics, microseconds
 from lab_utils.emulator.scheduler import Scheduler, current_guest
-from lab_utils.emulator.sessions import LabSession, install_router, make_router, make_session
+from lab_utils.emulator.sessions import (
+    LabSession,
+    install_router,
+    make_router,
+    make_session,
+    remove_router,
+)
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 """When every embedded world begins: a Monday morning."""
@@ -63,6 +69,8 @@ class Region:
 class World:
     """Everything that one lab holds; two worlds share nothing."""
 
+    _open: ClassVar[int] = 0
+
     def __init__(self, seed: int = 0, physics: Physics | None = None) -> None:
         self.seed, self.home = seed, HOME
         self.physics = physics or Physics()
@@ -73,6 +81,7 @@ class World:
         self.gateway = Gateway(self)
         self._regions: dict[str, Region] = {}
         self._guest_sessions: dict[str, LabSession] = {}
+        World._open += 1
         install_router(_ROUTER)
 
     def rng(self, purpose: str) -> random.Random:
@@ -115,6 +124,9 @@ class World:
             self.scheduler.close()
             self.backing.close()
             self._regions.clear()
+            World._open -= 1
+            if not World._open:
+                remove_router(_ROUTER)
 
     def records(self) -> list[dict[str, Any]]:
         """The rows of all invocations, in the order in which they began."""
