@@ -127,4 +127,6 @@ def test_it_opens_as_promised(notebook: NotebookNode) -> None:
 @pytest.mark.parametrize("section", ["Summary", "Exercises", "What's next", "Sources"])
 def test_it_closes_as_promised(notebook: NotebookNode, section: str) -> None:
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert re.search(rf"^(##+ |\*\*){section}", prose.replace("\u2019", "'"), re.MULTILINE | re.IGNORECASE)
+    assert re.search(
+        rf"^(##+ |\*\*){section}", prose.replace("\u2019", "'"), re.MULTILINE | re.IGNORECASE
+    )

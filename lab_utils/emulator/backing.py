@@ -179,7 +179,10 @@ def _run_to_completion(handler: Any) -> Any:
 
 
 def _load(name: str) -> None:
+    # A module that loads makes ids of its own; they must not be taken from the lab that needs it.
+    responses.uuid = _seeded_uuid(random.Random(name))  # type: ignore[attr-defined]
     module = importlib.import_module(f"ministack.services.{name}")
+    responses.uuid = _LAB_UUID  # type: ignore[attr-defined]
     for attribute, shim in (("time", _VIRTUAL_TIME), ("datetime", _VirtualDatetime)):
         if hasattr(module, attribute):
             setattr(module, attribute, shim)
@@ -209,6 +212,11 @@ def _tap(dynamodb: ModuleType) -> None:
         return old
 
     dynamodb._set_item, dynamodb._remove_item = noted_store, noted_remove  # type: ignore[attr-defined]
+
+
+def _seeded_uuid(rng: random.Random) -> SimpleNamespace:
+    return SimpleNamespace(
+        uuid4=lambda: real_uuid.UUID(int=rng.getrandbits(128), version=4), UUID=real_uuid.UUID)
 
 
 # -- time and ids as MiniStack's modules see them ---------------------------------------------
@@ -256,6 +264,7 @@ class _VirtualDatetime(real_datetime.datetime):
 _VIRTUAL_TIME = _VirtualTime()
 _VIRTUAL_DATETIME_MODULE = SimpleNamespace(**vars(real_datetime) | {"datetime": _VirtualDatetime})
 responses.datetime = _VirtualDatetime
-responses.uuid = SimpleNamespace(
+_LAB_UUID = SimpleNamespace(
     uuid4=lambda: _now_present().seeded_uuid4(), UUID=real_uuid.UUID)
+responses.uuid = _LAB_UUID  # type: ignore[attr-defined]
 iam_evaluator.pin_request_caller = lambda headers, query=None: None

@@ -258,7 +258,7 @@ class EventSourceMappings:
         if mapping.deleted or shard.id in mapping.pollers:
             return
         before = [parent for parent in shard.parents if parent not in mapping.finished
-                  and (parent in mapping.waits_for or mapping.source.log.get(parent) is not None)]
+                  and (parent in mapping.pollers or mapping.source.log.get(parent) is not None)]
         if before:
             mapping.waiting.setdefault(before[0], []).append(shard)
         elif shard.parents:

@@ -136,7 +136,7 @@ def _for_statement(request: Request, statement: str) -> Need:
     """The permission of a PartiQL statement: one of its own, not that of the native call."""
     found = _STATEMENT.match(statement)
     if found is None:
-        return f"dynamodb:{request.operation}", "*"  # it is no statement, and will be refused as such
+        return f"dynamodb:{request.operation}", "*"  # no statement at all: refused in any case
     arn = _table_arn(request, found["table"].strip('"'))
     index = (found["index"] or "").strip('"')
     return (f"dynamodb:PartiQL{found['verb'].capitalize()}",

@@ -11,6 +11,7 @@ All times are seconds, all sizes bytes, unless a name says otherwise.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -22,6 +23,12 @@ HOUR = 3600.0
 MICROSECONDS = 1_000_000
 
 Range = tuple[float, float]
+
+ABOVE_ZERO = frozenset({
+    "on_demand_partitions", "partition_writes", "partition_reads", "rollover", "shards_per_page",
+    "stream_read_records", "kinesis_read_records", "dynamodb_poll", "kinesis_poll",
+    "throttle_delay", "retry_delay", "log_event_bytes"})
+"""Constants with which, at zero, the same thing would happen again and again at one instant."""
 
 
 def documented(default: Any, source: str) -> Any:
@@ -103,11 +110,14 @@ class Physics:
         for each in fields(self):
             value = getattr(self, each.name)
             parts = value if isinstance(value, tuple) else (value,)
-            if any(not isinstance(part, (int, float)) or part < 0 for part in parts):
-                raise LabError(f"Physics({each.name}={value!r}) must be zero or more: "
-                               f"give seconds, bytes or counts as positive numbers.")
+            given, least = f"Physics({each.name}={value!r})", 1e-6 * (each.name in ABOVE_ZERO)
+            kinds = (int,) if each.type == "int" else (int, float)
+            if any(not isinstance(part, kinds) or not least <= part < math.inf for part in parts):
+                raise LabError(
+                    f"{given} must be {'more than zero' if least else 'zero or more'}: give "
+                    f"{'a whole number' if each.type == 'int' else 'a number of seconds'}.")
             if each.type == "Range" and (len(parts) != 2 or parts[0] > parts[1]):
-                raise LabError(f"Physics({each.name}={value!r}) must be a pair (shortest, longest).")
+                raise LabError(f"{given} must be a pair (shortest, longest).")
 
     def backoff(self, attempt: int) -> float:
         """Seconds before the next try of a batch whose try number `attempt` (from 1) failed."""

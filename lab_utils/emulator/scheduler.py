@@ -203,9 +203,12 @@ class Scheduler:
         self._running = True
         try:
             with self._signals():
-                answer = self._run_to(until) if isinstance(until, int) else self._run_till(until)
+                if isinstance(until, int):
+                    self._run_to(until)
+                else:
+                    self._run_till(until)
             self._heed_interrupt()
-            return answer
+            return None if isinstance(until, int) else until.value
         finally:
             self._running = False
 
@@ -218,12 +221,11 @@ class Scheduler:
             self._step()
         self._move_to(moment)
 
-    def _run_till(self, event: simpy.Event) -> Any:
+    def _run_till(self, event: simpy.Event) -> None:
         while not event.processed:
             if self.env.peek() == simpy.core.Infinity:
                 raise LabError("Nothing is left that could happen, so the wait would never end.")
             self._step()
-        return event.value
 
     def _step(self) -> None:
         self._heed_interrupt()
