@@ -637,12 +637,14 @@ def test_tokens_are_not_kept_for_ever(lab: Lab) -> None:
     assert len(tables._tokens) == 3
 
 
-def test_statements_have_tokens_too(lab: Lab) -> None:
-    make_table(lab)
-    put(lab, "a", "1")
-    for wait, total in ((0, 2), (590, 2), (20, 3)):
+def test_a_transaction_of_statements_has_a_token_too(lab: Lab) -> None:
+    arn = make_table(lab)
+    insert = {"ClientRequestToken": "token", "TransactStatements": [
+        sql("INSERT INTO \"Table\" VALUE {'id':'a','v':'1'}")]}
+    for wait in (0, 599):
         lab.clock.advance(seconds=wait)
-        lab.client("dynamodb").execute_transaction(
-            ClientRequestToken="token", TransactStatements=[sql(
-                "UPDATE \"Table\" SET v = 'x' SET l = list_append(l, [1]) WHERE id = 'a'")]
-            if total < 0 else [sql("SELECT * FROM \"Table\" WHERE id = 'a'")])
+        lab.client("dynamodb").execute_transaction(**insert)
+    assert told(read_all(lab, arn)) == [(PUT, None, A)]
+    lab.clock.advance(seconds=2)
+    with pytest.raises(ClientError, match="DuplicateItem"):
+        lab.client("dynamodb").execute_transaction(**insert)

@@ -41,6 +41,8 @@ MODELLED = frozenset({"FunctionName", "Code", "Architectures", "PackageType",
                       "DryRun", "ZipFile", "RevisionId", *SETTINGS})
 ARCHITECTURES = ["x86_64"]
 MEMORY_USED_MB = 64
+LONGEST_TIMEOUT = 900
+"""Seconds; the service model that validates requests does not know this limit."""
 TAIL_BYTES = 4096
 
 
@@ -161,7 +163,7 @@ class Functions:
                            "Region or account: give its name.")
         if name in self._functions:
             raise ApiError("ResourceConflictException", f"Function already exist: {name}", 409)
-        _refuse_unmodelled(params)
+        _check_settings(params)
         runtime = params.get("Runtime", "")
         if params.get("PackageType", "Zip") != "Zip":
             raise not_modelled("A function from a container image", "Lambda")
@@ -201,7 +203,7 @@ class Functions:
         return result
 
     def update_code(self, params: Params) -> Params:
-        _refuse_unmodelled(params)
+        _check_settings(params)
         function = self._function(params["FunctionName"])
         _refuse_stale(function, params)
         files, digest, size = _unzip(params)
@@ -211,7 +213,7 @@ class Functions:
         return self._configuration(function)
 
     def update_configuration(self, params: Params) -> Params:
-        _refuse_unmodelled(params)
+        _check_settings(params)
         function = self._function(params["FunctionName"])
         _refuse_stale(function, params)
         if "Role" in params:
@@ -222,7 +224,7 @@ class Functions:
     def delete(self, params: Params) -> Params:
         function = self._function(params["FunctionName"])
         del self._functions[function.name]
-        return {}
+        return {"StatusCode": 204}
 
     def put_concurrency(self, params: Params) -> Params:
         function = self._function(params["FunctionName"])
@@ -254,10 +256,10 @@ class Functions:
         kind = params.get("InvocationType", "RequestResponse")
         payload = self._payload(params.get("Payload") or b"{}", kind)
         if kind == "DryRun":
-            return {"StatusCode": 204}
+            return {"StatusCode": 204, "Payload": b""}
         if kind == "Event":
             self._scheduler.env.process(self._later(function.name, payload))
-            return {"StatusCode": 202}
+            return {"StatusCode": 202, "Payload": b""}
         with_log = params.get("LogType") == "Tail"
         return self.invoke(function, payload, Trigger()), lambda result: _answer(result, with_log)
 
@@ -572,11 +574,15 @@ def _iso(now: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
-def _refuse_unmodelled(params: Params) -> None:
+def _check_settings(params: Params) -> None:
     unknown = sorted(name for name, value in params.items()
                      if name not in MODELLED and value not in (None, {}, [], False, ""))
     if unknown:
         raise not_modelled(f"{', '.join(unknown)} of a function", "Lambda")
+    if params.get("Timeout", 0) > LONGEST_TIMEOUT:
+        raise ApiError("ValidationException", "1 validation error detected: Value "
+                       f"'{params['Timeout']}' at 'timeout' failed to satisfy constraint: Member "
+                       f"must have value less than or equal to {LONGEST_TIMEOUT}")
     if params.get("Architectures", ARCHITECTURES) != ARCHITECTURES:
         raise not_modelled(f"Architectures={params['Architectures']} of a function", "Lambda")
 

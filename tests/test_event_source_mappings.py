@@ -1,0 +1,1015 @@
+"""Mappings on the embedded target: their API, their states, and what reaches the function."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from running import (
+    COLLECTOR,
+    EVERYTHING,
+    code_of,
+    connect,
+    function,
+    got,
+    log_lines,
+    put,
+    send,
+    state,
+    stream,
+    table,
+    wait_for_state,
+)
+
+import lab_utils as lu
+
+UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+QUICK = {"mapping_creation": (1.0, 1.0), "mapping_update": (1.0, 1.0)}
+
+FLAKY = """
+    import time
+
+    calls = 0
+
+    def handler(event, context):
+        global calls
+        calls += 1
+        print("BATCH", calls, [record["eventID"] for record in event["Records"]])
+        if calls <= FAILURES:
+            raise ValueError("not yet")
+"""
+
+
+@pytest.fixture
+def lab():
+    with lu.open_lab("embedded") as opened:
+        yield opened
+
+
+def batches(lab, name="Worker"):
+    """The eventIDs of each batch, as `FLAKY` logged them."""
+    return [line.split(" ", 2)[2] for line in log_lines(lab, name) if line.startswith("BATCH")]
+
+
+def refusal(lab, call="create_event_source_mapping", **request):
+    with pytest.raises(ClientError) as caught:
+        getattr(lab.client("lambda"), call)(**request)
+    return (*code_of(caught), caught.value.response["Error"]["Message"])
+
+
+def one_in_flight(seen):
+    """No two invocations for one shard of one function overlap."""
+    ran = seen[(seen["outcome"] != "throttled") & seen["shard"].notna()]
+    for _, rows in ran.groupby(["function", "shard"]):
+        rows = rows.sort_values("started")
+        assert (rows["ended"].shift() <= rows["started"])[1:].all(), rows
+    return True
+
+
+# -- the API ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["dynamodb", "kinesis"])
+def source(request, lab):
+    return table(lab) if request.param == "dynamodb" else stream(lab)
+
+
+def test_a_new_mapping_is_described_as_aws_does(lab, source):
+    arn = function(lab, COLLECTOR)
+    made = lab.client("lambda").create_event_source_mapping(
+        EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST")
+    assert made.pop("ResponseMetadata")["HTTPStatusCode"] == 202
+    uuid = made.pop("UUID")
+    assert re.fullmatch(UUID, uuid)
+    assert abs(made.pop("LastModified") - lab.clock.now()) < timedelta(seconds=1)
+    assert made == {
+        "EventSourceMappingArn":
+            f"arn:aws:lambda:us-east-1:123456789012:event-source-mapping:{uuid}",
+        "EventSourceArn": source, "FunctionArn": arn, "StartingPosition": "LATEST",
+        "BatchSize": 100, "MaximumBatchingWindowInSeconds": 0, "ParallelizationFactor": 1,
+        "MaximumRecordAgeInSeconds": -1, "BisectBatchOnFunctionError": False,
+        "MaximumRetryAttempts": -1, "TumblingWindowInSeconds": 0, "FunctionResponseTypes": [],
+        "DestinationConfig": {"OnFailure": {}}, "State": "Creating",
+        "StateTransitionReason": "User action", "LastProcessingResult": "No records processed"}
+
+
+def test_the_states_of_a_life(lab, source):
+    function(lab, COLLECTOR)
+    functions = lab.client("lambda")
+    uuid = connect(lab, source, wait=False)
+    began = lab.clock.now()
+    assert state(lab, uuid) == "Creating"
+    wait_for_state(lab, uuid, "Enabled")
+    assert 2.5 <= (lab.clock.now() - began).total_seconds() <= 9
+    answer = functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+    assert (answer["ResponseMetadata"]["HTTPStatusCode"], answer["State"]) == (202, "Disabling")
+    assert state(lab, uuid) == "Disabling"
+    wait_for_state(lab, uuid, "Disabled")
+    assert functions.update_event_source_mapping(UUID=uuid, Enabled=True)["State"] == "Enabling"
+    wait_for_state(lab, uuid, "Enabled")
+    answer = functions.update_event_source_mapping(UUID=uuid, BatchSize=7)
+    assert (answer["State"], answer["BatchSize"]) == ("Updating", 7)
+    wait_for_state(lab, uuid, "Enabled")
+    answer = functions.delete_event_source_mapping(UUID=uuid)
+    assert (answer["ResponseMetadata"]["HTTPStatusCode"], answer["State"]) == (202, "Deleting")
+    assert answer["UUID"] == uuid
+    assert state(lab, uuid) == "Deleting"
+    lab.clock.advance(seconds=10)
+    assert refusal(lab, "get_event_source_mapping", UUID=uuid)[0] == 404
+
+
+def test_a_mapping_can_be_created_disabled(lab, source):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, source, wait=False, Enabled=False)
+    assert state(lab, uuid) == "Creating"
+    wait_for_state(lab, uuid, "Disabled")
+
+
+def test_while_it_is_deleted_a_mapping_can_not_be_changed_or_made_again(lab, source):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, source)
+    lab.client("lambda").delete_event_source_mapping(UUID=uuid)
+    for call, more in (("update_event_source_mapping", {"BatchSize": 5}),
+                       ("delete_event_source_mapping", {})):
+        assert refusal(lab, call, UUID=uuid, **more)[:2] == (400, "ResourceInUseException")
+    assert refusal(lab, EventSourceArn=source, FunctionName="Worker",
+                   StartingPosition="LATEST")[:2] == (409, "ResourceConflictException")
+    lab.clock.advance(seconds=10)
+    connect(lab, source)
+
+
+def test_an_unknown_mapping_is_not_found(lab):
+    uuid = "5c0ffee0-0000-4000-8000-000000000000"
+    for call in ("get", "update", "delete"):
+        assert refusal(lab, f"{call}_event_source_mapping", UUID=uuid) == (
+            404, "ResourceNotFoundException", "The resource you requested does not exist.")
+
+
+def test_lists_by_function_and_by_source(lab):
+    sources = [stream(lab, name) for name in ("A", "B", "C")]
+    for name in ("One", "Two"):
+        function(lab, COLLECTOR, name)
+        for source in sources:
+            connect(lab, source, name, wait=False)
+    functions = lab.client("lambda")
+
+    def listed(**only):
+        found = functions.list_event_source_mappings(**only)["EventSourceMappings"]
+        return [(each["FunctionArn"].rpartition(":")[2], each["EventSourceArn"][-1])
+                for each in found]
+
+    assert listed() == [(f, s) for f in ("One", "Two") for s in "ABC"]
+    assert listed(FunctionName="Two") == [("Two", s) for s in "ABC"]
+    assert listed(EventSourceArn=sources[1]) == [("One", "B"), ("Two", "B")]
+    assert listed(EventSourceArn=sources[1], FunctionName="Two") == [("Two", "B")]
+    assert listed(FunctionName="nobody") == []
+    assert listed(EventSourceArn="arn:aws:kinesis:us-east-1:123456789012:stream/X") == []
+    assert "NextMarker" not in functions.list_event_source_mappings()
+    pages = functions.get_paginator("list_event_source_mappings").paginate(
+        PaginationConfig={"PageSize": 4})
+    assert [len(page["EventSourceMappings"]) for page in pages] == [4, 2]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({"EventSourceArn": None}, (400, "InvalidParameterValueException",
+                                "Unrecognized event source.")),
+    ({"EventSourceArn": "nonsense:x"}, (400, None, None)),
+    ({"FunctionName": "nobody"}, (400, "InvalidParameterValueException",
+                                  "Function does not exist")),
+    ({"FunctionName": "nobody", "DestinationConfig": {"OnSuccess": {"Destination": "arn:aws:sqs:x"}}},
+     (400, "InvalidParameterValueException", "Unsupported DestinationConfig parameter for given "
+      "event source mapping type.")),
+    ({"StartingPosition": None}, (400, "InvalidParameterValueException",
+     "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: "
+     "Member must not be null.")),
+    ({"StartingPosition": "invalid"}, (400, "ValidationException", None)),
+    ({"BatchSize": 10_001}, (400, "ValidationException", None)),
+    ({"MaximumBatchingWindowInSeconds": 301}, (400, "ValidationException", None)),
+])
+def test_a_wrong_mapping_is_refused(lab, source, changes, expected):
+    function(lab, COLLECTOR)
+    request = {"EventSourceArn": source, "FunctionName": "Worker",
+               "StartingPosition": "LATEST", **changes}
+    status, code, message = refusal(
+        lab, **{key: value for key, value in request.items() if value is not None})
+    assert status == expected[0]
+    assert expected[1] in (None, code)
+    assert expected[2] in (None, message)
+    assert lab.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
+
+
+def test_an_unknown_starting_position_names_those_there_are(lab, source):
+    function(lab, COLLECTOR)
+    message = refusal(lab, EventSourceArn=source, FunctionName="Worker",
+                      StartingPosition="invalid")[2]
+    assert message.startswith("1 validation error detected: Value 'invalid' at 'startingPosition' "
+                              "failed to satisfy constraint: Member must satisfy enum value set: [")
+    assert set(re.findall(r"[A-Z_]{5,}", message)) == {"LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"}
+
+
+@pytest.mark.parametrize("arn", [
+    "arn:aws:kinesis:us-east-1:123456789012:stream/nowhere",
+    "arn:aws:dynamodb:us-east-1:123456789012:table/T/stream/2026-01-01T00:00:00.000"])
+def test_a_stream_that_is_not_there(lab, arn):
+    function(lab, COLLECTOR)
+    assert refusal(lab, EventSourceArn=arn, FunctionName="Worker", StartingPosition="LATEST") == (
+        400, "InvalidParameterValueException", f"Stream not found: {arn}")
+
+
+def test_a_table_stream_has_no_timestamps_to_start_at(lab):
+    arn = table(lab)
+    function(lab, COLLECTOR)
+    assert refusal(lab, EventSourceArn=arn, FunctionName="Worker",
+                   StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=0) == (
+        400, "InvalidParameterValueException",
+        f"Unsupported starting position for arn type: {arn}")
+
+
+@pytest.mark.parametrize("change", [
+    {"ParallelizationFactor": 2}, {"BisectBatchOnFunctionError": True},
+    {"MaximumRecordAgeInSeconds": 60}, {"MaximumRetryAttempts": 0},
+    {"TumblingWindowInSeconds": 30}, {"FunctionResponseTypes": ["ReportBatchItemFailures"]},
+    {"FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},
+    {"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}},
+    {"Tags": {"a": "b"}}, {"MetricsConfig": {"Metrics": ["EventCount"]}},
+    {"KMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"},
+    {"ScalingConfig": {"MaximumConcurrency": 5}}])
+def test_what_is_not_modelled_is_refused_and_says_so(lab, source, change):
+    function(lab, COLLECTOR)
+    (name, value), = change.items()
+    status, code, message = refusal(lab, EventSourceArn=source, FunctionName="Worker",
+                                    StartingPosition="LATEST", **change)
+    assert (status, code) == (501, "NotImplemented")
+    assert message.startswith(name)
+    assert "not modelled" in message
+    uuid = connect(lab, source)
+    if name != "Tags":
+        assert refusal(lab, "update_event_source_mapping", UUID=uuid, **change)[:2] == (
+            501, "NotImplemented")
+    assert state(lab, uuid) == "Enabled"
+
+
+def test_a_mapping_from_a_queue_is_not_modelled(lab):
+    function(lab, COLLECTOR)
+    status, _, message = refusal(lab, EventSourceArn="arn:aws:sqs:us-east-1:123456789012:q",
+                                 FunctionName="Worker")
+    assert status == 501
+    assert "sqs" in message
+
+
+def test_defaults_may_be_spelled_out(lab, source):
+    function(lab, COLLECTOR)
+    connect(lab, source, ParallelizationFactor=1, BisectBatchOnFunctionError=False,
+            MaximumRecordAgeInSeconds=-1, MaximumRetryAttempts=-1, TumblingWindowInSeconds=0,
+            FunctionResponseTypes=[], FilterCriteria={"Filters": []},
+            DestinationConfig={"OnFailure": {}})
+
+
+def test_a_second_mapping_of_the_same_two_is_refused(lab, source):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, source)
+    expected = (409, "ResourceConflictException",
+                f'The event source arn (" {source} ") and function (" Worker ") provided mapping '
+                f"already exists. Please update or delete the existing mapping with UUID {uuid}")
+    assert refusal(lab, EventSourceArn=source, FunctionName="Worker",
+                   StartingPosition="TRIM_HORIZON") == expected
+    function(lab, COLLECTOR, "Other")
+    other = connect(lab, source, "Other")
+    assert refusal(lab, "update_event_source_mapping", UUID=other,
+                   FunctionName="Worker") == expected
+
+
+def test_a_role_that_may_not_read_the_stream_is_refused(lab, source):
+    service = source.split(":")[2]
+    function(lab, COLLECTOR, role=lab.role("NarrowRole"))
+    status, code, message = refusal(lab, EventSourceArn=source, FunctionName="Worker",
+                                    StartingPosition="LATEST")
+    assert (status, code) == (400, "InvalidParameterValueException")
+    assert message.startswith(f"Cannot access stream {source}. Please ensure the role can perform "
+                              "the GetRecords, GetShardIterator, DescribeStream, ")
+    assert message.endswith("ListStreams Actions on your stream in IAM.")
+    actions = ["GetRecords", "GetShardIterator", "DescribeStream", "ListStreams", "ListShards"]
+    allow = {"Effect": "Allow", "Action": [f"{service}:{each}" for each in actions],
+             "Resource": source}
+    lab.role("NarrowRole", allow | {"Action": allow["Action"][1:]})
+    assert refusal(lab, EventSourceArn=source, FunctionName="Worker",
+                   StartingPosition="LATEST")[2] == message
+    lab.role("NarrowRole", allow)
+    connect(lab, source)
+
+
+# -- what arrives -------------------------------------------------------------------------------
+
+DUMP = """
+    import json
+
+    def handler(event, context):
+        print("EVENT", json.dumps(event))
+"""
+
+
+def events(lab):
+    return [json.loads(line.partition(" ")[2]) for line in log_lines(lab)
+            if line.startswith("EVENT")]
+
+
+def test_a_record_of_a_table_as_the_function_gets_it(lab):
+    arn = table(lab)
+    function(lab, DUMP)
+    connect(lab, arn)
+    put(lab, "a", 1)
+    lab.clock.advance(seconds=3)
+    event, = events(lab)
+    assert list(event) == ["Records"]
+    record, = event["Records"]
+    change = record.pop("dynamodb")
+    assert re.fullmatch("[0-9a-f]{32}", record.pop("eventID"))
+    assert record == {"eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
+                      "awsRegion": "us-east-1", "eventSourceARN": arn}
+    assert isinstance(change["ApproximateCreationDateTime"], float)
+    assert change["Keys"] == {"id": {"S": "a"}}
+    assert change["NewImage"] == {"id": {"S": "a"}, "value": {"N": "1"}}
+    assert "OldImage" not in change
+    assert change["StreamViewType"] == "NEW_AND_OLD_IMAGES"
+
+
+def test_a_record_of_a_stream_as_the_function_gets_it(lab):
+    arn = stream(lab)
+    function(lab, DUMP)
+    connect(lab, arn)
+    send(lab, "häl\x00lo", key="k")
+    lab.clock.advance(seconds=3)
+    record, = events(lab)[0]["Records"]
+    data = record.pop("kinesis")
+    sequence = data.pop("sequenceNumber")
+    arrived = data.pop("approximateArrivalTimestamp")
+    assert isinstance(arrived, float)
+    assert abs(arrived - lab.clock.now().timestamp()) < 10
+    assert data == {"kinesisSchemaVersion": "1.0", "partitionKey": "k",
+                    "data": "aMOkbABsbw=="}
+    assert record == {
+        "eventSource": "aws:kinesis", "eventVersion": "1.0",
+        "eventID": f"shardId-000000000000:{sequence}", "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": "arn:aws:iam::123456789012:role/EverythingRole",
+        "awsRegion": "us-east-1", "eventSourceARN": arn}
+
+
+def test_a_handler_can_not_spoil_the_stream(lab):
+    arn = table(lab)
+    function(lab, """
+        def handler(event, context):
+            event["Records"][0]["dynamodb"]["NewImage"].clear()
+            raise ValueError
+    """)
+    connect(lab, arn)
+    put(lab, "a", 1)
+    lab.clock.advance(seconds=5)
+    assert len(lab.invocations()) > 1
+    function(lab, COLLECTOR)
+    lab.clock.advance(seconds=30)
+    assert got(lab) == ["a=1"]
+
+
+@pytest.mark.parametrize(("start", "expected"), [
+    ("TRIM_HORIZON", ["before", "during", "after"]), ("LATEST", ["after"])])
+def test_where_a_mapping_starts(lab, start, expected):
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    send(lab, "before")
+    uuid = connect(lab, arn, start=start, wait=False)
+    lab.clock.advance(seconds=1)
+    send(lab, "during")
+    assert state(lab, uuid) == "Creating"
+    wait_for_state(lab, uuid, "Enabled")
+    send(lab, "after")
+    lab.clock.advance(seconds=5)
+    assert got(lab) == expected
+
+
+def test_trim_horizon_of_a_table_reads_closed_shards_first():
+    physics = lu.Physics(rollover=(60, 60), **QUICK)
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = table(lab)
+        for number in range(5):
+            put(lab, "a", number)
+            lab.clock.advance(seconds=70)
+        function(lab, COLLECTOR)
+        connect(lab, arn)
+        lab.clock.advance(minutes=1)
+        assert got(lab) == [f"a={number}" for number in range(5)]
+        assert one_in_flight(lab.invocations())
+
+
+def test_latest_reads_children_from_their_start():
+    physics = lu.Physics(rollover=(60, 60), **QUICK)
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = table(lab)
+        function(lab, COLLECTOR)
+        put(lab, "a", 0)
+        connect(lab, arn, start="LATEST")
+        for number in range(1, 60):
+            put(lab, "a", number)
+            lab.clock.advance(seconds=5)
+        lab.clock.advance(minutes=1)
+        assert got(lab) == [f"a={number}" for number in range(1, 60)]
+        assert len(lab.invocations()["shard"].unique()) >= 4
+
+
+def test_records_written_at_night_wait_for_nobody(lab):
+    """An idle day costs nothing, and a record after it is fetched as fast as any other."""
+    arn = table(lab)
+    function(lab, COLLECTOR)
+    connect(lab, arn, start="LATEST")
+    lab.clock.advance(hours=30)
+    put(lab, "a", 1)
+    lab.clock.advance(seconds=1)
+    assert got(lab) == ["a=1"]
+    assert lab.invocations()["iterator_age"].max() <= 0.26
+
+
+def test_every_mapping_of_a_stream_gets_every_record(lab, source):
+    for name in ("One", "Two"):
+        function(lab, COLLECTOR, name)
+        connect(lab, source, name)
+    for number in range(5):
+        if source.split(":")[2] == "kinesis":
+            send(lab, f"k{number}=0")
+        else:
+            put(lab, f"k{number}")
+    lab.clock.advance(seconds=5)
+    assert sorted(got(lab, "One")) == sorted(got(lab, "Two")) == [f"k{n}=0" for n in range(5)]
+
+
+# -- batches ------------------------------------------------------------------------------------
+
+
+def sizes(lab):
+    return [int(size) for size in lab.invocations()["batch_size"]]
+
+
+def test_a_batch_holds_no_more_than_its_size(lab):
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    send(lab, *[f"r{number:03d}" for number in range(25)], key="k")
+    connect(lab, arn, BatchSize=10)
+    lab.clock.advance(seconds=5)
+    assert sizes(lab) == [10, 10, 5]
+    assert got(lab) == [f"r{number:03d}" for number in range(25)]
+
+
+def test_without_a_window_a_batch_is_what_one_read_gave(lab):
+    arn = table(lab)
+    function(lab, COLLECTOR)
+    connect(lab, arn, BatchSize=10_000)
+    for _ in range(1500):
+        put(lab, "same", _)
+    lab.clock.advance(seconds=5)
+    assert max(sizes(lab)) <= 1000
+    assert sum(sizes(lab)) == 1500
+
+
+def test_a_window_collects_records(lab):
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    connect(lab, arn, MaximumBatchingWindowInSeconds=10)
+    first = lab.clock.now()
+    for number in range(30):
+        send(lab, f"r{number}", key="k")
+        lab.clock.advance(seconds=1)
+    lab.clock.advance(seconds=20)
+    seen = lab.invocations()
+    assert 3 <= len(seen) <= 4
+    assert sum(sizes(lab)) == 30
+    assert seen["started"].iloc[0] - pd.Timestamp(first) <= pd.Timedelta(seconds=11.5)
+    assert got(lab) == [f"r{number}" for number in range(30)]
+
+
+def test_a_full_batch_does_not_wait_for_its_window(lab):
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    connect(lab, arn, BatchSize=5, MaximumBatchingWindowInSeconds=60)
+    send(lab, *"abcde", key="k")
+    lab.clock.advance(seconds=3)
+    assert sizes(lab) == [5]
+    send(lab, "f", key="k")
+    lab.clock.advance(seconds=30)
+    assert sizes(lab) == [5]
+    lab.clock.advance(seconds=40)
+    assert sizes(lab) == [5, 1]
+
+
+def test_a_shard_that_closes_ends_the_window():
+    with lu.open_lab("embedded", physics=lu.Physics(rollover=(60, 60), **QUICK)) as lab:
+        arn = table(lab)
+        function(lab, COLLECTOR)
+        connect(lab, arn, MaximumBatchingWindowInSeconds=300)
+        put(lab, "a", 1)
+        lab.clock.advance(seconds=70)
+        assert got(lab) == ["a=1"]
+
+
+def test_a_batch_ends_at_six_megabytes(lab):
+    arn = stream(lab)
+    function(lab, """
+        import json
+
+        def handler(event, context):
+            print("SIZE", len(json.dumps(event, separators=(",", ":"))), len(event["Records"]))
+    """)
+    for _ in range(9):
+        send(lab, "x" * 1_000_000, key="k")
+    connect(lab, arn)
+    lab.clock.advance(seconds=10)
+    logged = [line.split() for line in log_lines(lab) if line.startswith("SIZE")]
+    assert [int(count) for _, _, count in logged] == [4, 4, 1]
+    assert all(5_000_000 < int(size) <= 6 * 1024 * 1024 for _, size, _ in logged[:2])
+
+
+def test_a_new_batch_size_counts_from_the_next_batch_on(lab):
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    uuid = connect(lab, arn, BatchSize=2)
+    send(lab, *"abcd", key="k")
+    lab.clock.advance(seconds=5)
+    lab.client("lambda").update_event_source_mapping(UUID=uuid, BatchSize=4)
+    wait_for_state(lab, uuid, "Enabled")
+    send(lab, *"efgh", key="k")
+    lab.clock.advance(seconds=5)
+    assert sizes(lab) == [2, 2, 4]
+
+
+# -- many shards, one batch each ----------------------------------------------------------------
+
+
+def test_shards_run_side_by_side_and_each_one_batch_at_a_time(lab):
+    arn = stream(lab, shards=8)
+    function(lab, """
+        import time
+
+        def handler(event, context):
+            time.sleep(2)
+    """, timeout=10)
+    connect(lab, arn, BatchSize=1)
+    send(lab, *[f"key {number}" for number in range(64)])
+    lab.clock.advance(minutes=2)
+    seen = lab.invocations()
+    assert len(seen) == 64
+    assert seen["shard"].nunique() == 8
+    assert one_in_flight(seen)
+    middle = seen["started"].min() + pd.Timedelta(seconds=5)
+    assert ((seen["started"] <= middle) & (seen["ended"] > middle)).sum() == 8
+    assert seen["instance"].nunique() == 8
+
+
+def test_reserved_concurrency_of_one_throttles_and_loses_nothing(lab):
+    arn = table(lab)
+    function(lab, COLLECTOR.replace('for record', 'import time; time.sleep(1)\n'
+                                    '        for record'), timeout=10)
+    lab.client("lambda").put_function_concurrency(
+        FunctionName="Worker", ReservedConcurrentExecutions=1)
+    connect(lab, arn, BatchSize=5)
+    for number in range(40):
+        put(lab, f"k{number:02d}")
+    lab.clock.advance(minutes=2)
+    seen = lab.invocations()
+    assert (seen["outcome"] == "throttled").any()
+    ran = seen[seen["outcome"] == "ok"].sort_values("started")
+    assert set(seen["outcome"]) == {"ok", "throttled"}
+    assert (ran["ended"].shift() <= ran["started"])[1:].all(), "one at a time, over all shards"
+    assert set(seen["attempt"]) == {1}, "a throttled poll is no attempt"
+    assert sorted(got(lab)) == [f"k{number:02d}=0" for number in range(40)]
+    throttled = seen[seen["outcome"] == "throttled"]
+    assert (throttled["started"] == throttled["ended"]).all()
+    assert throttled["instance"].isna().all()
+
+
+def test_no_concurrency_stops_a_mapping_until_it_is_given_back(lab):
+    arn = table(lab)
+    function(lab, COLLECTOR)
+    functions = lab.client("lambda")
+    functions.put_function_concurrency(FunctionName="Worker", ReservedConcurrentExecutions=0)
+    connect(lab, arn)
+    put(lab, "a", 1)
+    lab.clock.advance(minutes=10)
+    assert set(lab.invocations()["outcome"]) == {"throttled"}
+    functions.delete_function_concurrency(FunctionName="Worker")
+    lab.clock.advance(minutes=2)
+    assert got(lab) == ["a=1"]
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+def test_a_failed_batch_comes_again_as_the_very_same_batch(lab, source):
+    function(lab, FLAKY.replace("FAILURES", "3"))
+    connect(lab, source, BatchSize=3)
+    for number in range(3):
+        if source.split(":")[2] == "kinesis":
+            send(lab, f"r{number}", key="k")
+        else:
+            put(lab, "a", number)
+    lab.clock.advance(seconds=1.2)
+    more = [send(lab, "late", key="k") if "kinesis" in source else put(lab, "a", 9)
+            for _ in range(5)]
+    lab.clock.advance(minutes=1)
+    seen = batches(lab)
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+    assert len(more) == 5
+    rows = lab.invocations()
+    assert list(rows["outcome"][:4]) == ["error"] * 3 + ["ok"]
+    assert list(rows["attempt"][:5]) == [1, 2, 3, 4, 1]
+    assert rows.loc[rows["outcome"] == "ok", "batch_size"].sum() == 8
+    uuid = lab.client("lambda").list_event_source_mappings()["EventSourceMappings"][0]
+    assert uuid["LastProcessingResult"] == "OK"
+
+
+def test_a_failing_batch_is_called_eight_times_in_sixty_seconds(lab):
+    arn = stream(lab)
+    function(lab, FLAKY.replace("FAILURES", "10**9"))
+    uuid = connect(lab, arn)
+    send(lab, "poison")
+    lab.wait_until(lambda: len(lab.invocations()))
+    first = lab.invocations()["started"].iloc[0]
+    lab.clock.advance(seconds=60)
+    seen = lab.invocations()
+    assert (seen["started"] <= first + pd.Timedelta(seconds=60)).sum() == 8
+    assert lab.client("lambda").get_event_source_mapping(
+        UUID=uuid)["LastProcessingResult"] == "PROBLEM: Function call failed"
+
+
+def test_a_poison_pill_blocks_its_shard_alone_and_until_it_expires():
+    with lu.open_lab("embedded", physics=lu.Physics(kinesis_retention=3600, **QUICK)) as lab:
+        arn = stream(lab, shards=2)
+        function(lab, """
+            import base64
+
+            def handler(event, context):
+                for record in event["Records"]:
+                    text = base64.b64decode(record["kinesis"]["data"]).decode()
+                    if text == "poison":
+                        raise ValueError(text)
+                    print("GOT", text)
+        """)
+        connect(lab, arn, BatchSize=1)
+        kinesis = lab.client("kinesis")
+
+        def put_into(shard, text):
+            kinesis.put_record(StreamName="Stream", Data=text.encode(), PartitionKey="k",
+                               ExplicitHashKey=str(shard * 2**127))
+
+        put_into(0, "poison")
+        put_into(0, "behind")
+        put_into(1, "elsewhere")
+        lab.clock.advance(minutes=30)
+        assert got(lab) == ["elsewhere"]
+        put_into(0, "later")
+        lab.clock.advance(minutes=32)
+        assert got(lab) == ["elsewhere", "later"], "what waited behind expired as well"
+
+
+def test_a_function_that_times_out_gets_its_batch_again(lab):
+    arn = stream(lab)
+    function(lab, """
+        import os, time
+
+        def handler(event, context):
+            print("BATCH 0", [record["eventID"] for record in event["Records"]])
+            if "SLOW" in os.environ:
+                time.sleep(100)
+    """, timeout=5, environment={"SLOW": "1"})
+    connect(lab, arn)
+    send(lab, "a", "b", key="k")
+    lab.clock.advance(seconds=20)
+    lab.client("lambda").update_function_configuration(
+        FunctionName="Worker", Environment={"Variables": {}})
+    lab.clock.advance(minutes=1)
+    outcomes = list(lab.invocations()["outcome"])
+    assert outcomes[-1] == "ok"
+    assert set(outcomes[:-1]) == {"timeout"}
+    assert len(outcomes) > 2
+    assert len(set(batches(lab))) == 1
+    assert lab.invocations()["instance"].nunique() == len(outcomes)
+
+
+def test_a_statuscode_of_500_is_a_success(lab):
+    arn = stream(lab)
+    function(lab, "def handler(event, context):\n    return {'statusCode': 500}\n")
+    connect(lab, arn)
+    send(lab, "a")
+    lab.clock.advance(seconds=30)
+    assert list(lab.invocations()["outcome"]) == ["ok"]
+
+
+# -- switching off and on -----------------------------------------------------------------------
+
+
+def test_a_mapping_goes_on_where_it_was_stopped(lab, source):
+    function(lab, COLLECTOR)
+    functions = lab.client("lambda")
+    uuid = connect(lab, source, start="LATEST")
+
+    def write(text):
+        if source.split(":")[2] == "kinesis":
+            send(lab, text, key="k")
+        else:
+            put(lab, *text.split("="))
+
+    write("a=1")
+    lab.clock.advance(seconds=5)
+    functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+    wait_for_state(lab, uuid, "Disabled")
+    write("a=2")
+    lab.clock.advance(minutes=10)
+    assert got(lab) == ["a=1"]
+    write("a=3")
+    functions.update_event_source_mapping(UUID=uuid, Enabled=True)
+    wait_for_state(lab, uuid, "Enabled")
+    lab.clock.advance(seconds=5)
+    assert got(lab) == ["a=1", "a=2", "a=3"]
+
+
+def test_a_batch_that_fails_while_its_mapping_stops_is_not_lost(lab):
+    arn = stream(lab)
+    function(lab, FLAKY.replace("FAILURES", "1"))
+    functions = lab.client("lambda")
+    uuid = connect(lab, arn)
+    send(lab, "a", "b", key="k")
+    lab.wait_until(lambda: len(lab.invocations()))
+    functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+    lab.clock.advance(minutes=10)
+    before = len(lab.invocations())
+    functions.update_event_source_mapping(UUID=uuid, Enabled=True)
+    lab.clock.advance(minutes=1)
+    seen = lab.invocations()
+    assert before <= 2
+    assert list(seen["outcome"]) == ["error", "ok"]
+    assert len(set(batches(lab))) == 1
+
+
+def test_changing_a_disabled_mapping_does_not_start_it():
+    with lu.open_lab("embedded", physics=lu.Physics(rollover=(20, 20), mapping_creation=(1, 1),
+                                                    mapping_update=(60, 60))) as lab:
+        arn = table(lab)
+        function(lab, COLLECTOR)
+        functions = lab.client("lambda")
+        uuid = connect(lab, arn)
+        functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+        lab.clock.advance(seconds=70)
+        assert state(lab, uuid) == "Disabled"
+        functions.update_event_source_mapping(UUID=uuid, BatchSize=3)
+        lab.clock.advance(seconds=30)
+        put(lab, "a", 1)
+        lab.clock.advance(seconds=25)
+        assert state(lab, uuid) == "Updating"
+        assert got_or_none(lab) == []
+        lab.clock.advance(seconds=30)
+        assert state(lab, uuid) == "Disabled"
+        functions.update_event_source_mapping(UUID=uuid, Enabled=True)
+        lab.clock.advance(seconds=30)
+        assert state(lab, uuid) == "Enabling"
+        put(lab, "a", 2)
+        lab.clock.advance(seconds=10)
+        assert got_or_none(lab) == []
+        lab.clock.advance(seconds=60)
+        assert got(lab) == ["a=1", "a=2"]
+
+
+def got_or_none(lab):
+    """What arrived; a function that was never invoked has no log."""
+    return got(lab) if len(lab.invocations()) else []
+
+
+def test_a_deleted_mapping_stops(lab, source):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, source)
+    lab.client("lambda").delete_event_source_mapping(UUID=uuid)
+    if source.split(":")[2] == "kinesis":
+        send(lab, "a")
+    else:
+        put(lab, "a")
+    lab.clock.advance(hours=9)
+    assert lab.invocations().empty
+    assert lab.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
+
+
+def test_a_mapping_outlives_its_function(lab):
+    arn = table(lab)
+    function(lab, COLLECTOR)
+    uuid = connect(lab, arn)
+    lab.client("lambda").delete_function(FunctionName="Worker")
+    put(lab, "a", 1)
+    lab.clock.advance(minutes=5)
+    assert state(lab, uuid) == "Enabled"
+    function(lab, COLLECTOR)
+    lab.clock.advance(minutes=2)
+    assert got(lab) == ["a=1"]
+
+
+def test_waiting_a_day_for_a_function_is_cheap(lab):
+    arn = table(lab)
+    function(lab, COLLECTOR)
+    connect(lab, arn)
+    lab.client("lambda").delete_function(FunctionName="Worker")
+    for number in range(20):
+        put(lab, f"k{number}")
+    before = lab._target.world.scheduler.env
+    counted = _count_events(before, lambda: lab.clock.advance(hours=12))
+    assert counted < 20_000
+
+
+def _count_events(env, act):
+    """How many events simpy carried out meanwhile."""
+    step, count = env.step, 0
+
+    def counting():
+        nonlocal count
+        count += 1
+        step()
+
+    env.step = counting
+    try:
+        act()
+    finally:
+        del env.step
+    return count
+
+
+def test_a_mapping_outlives_its_table(lab):
+    arn = table(lab)
+    function(lab, COLLECTOR)
+    uuid = connect(lab, arn)
+    put(lab, "a", 1)
+    lab.client("dynamodb").delete_table(TableName="Source")
+    lab.clock.advance(hours=1)
+    listed, = lab.client("lambda").list_event_source_mappings(
+        EventSourceArn=arn)["EventSourceMappings"]
+    assert (listed["UUID"], listed["State"]) == (uuid, "Enabled")
+    assert got(lab) == ["a=1"], "a deleted table's stream is readable for a day"
+
+
+def test_a_mapping_outlives_its_stream(lab):
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    uuid = connect(lab, arn)
+    lab.client("kinesis").delete_stream(StreamName="Stream")
+    lab.clock.advance(hours=1)
+    assert state(lab, uuid) == "Enabled"
+    lab.client("lambda").delete_event_source_mapping(UUID=uuid)
+
+
+# -- parents before children --------------------------------------------------------------------
+
+
+def test_parents_come_before_children_through_roll_over_and_splits():
+    physics = lu.Physics(rollover=(60, 60), child_discovery=(0, 0), **QUICK)
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = table(lab)
+        function(lab, COLLECTOR.replace("print(", "import time; time.sleep(0.2); print("),
+                 timeout=60)
+        keys = [f"k{number}" for number in range(12)]
+        value = 0
+
+        def write(rounds):
+            nonlocal value
+            for _ in range(rounds):
+                value += 1
+                for key in keys:
+                    put(lab, key, value)
+                lab.clock.advance(seconds=5)
+
+        write(5)
+        lab.split_partition("Source", int(lab.partitions("Source").index[0]))
+        write(5)
+        connect(lab, arn, BatchSize=7)
+        write(15)
+        lab.split_partition("Source", int(lab.partitions("Source").index[-1]))
+        write(15)
+        lab.clock.advance(minutes=10)
+        arrived = got(lab)
+        for key in keys:
+            own = [text for text in arrived if text.startswith(f"{key}=")]
+            assert sorted(own) == sorted(f"{key}={n}" for n in range(1, value + 1))
+        assert in_order(lab, keys)
+        assert one_in_flight(lab.invocations())
+
+
+def in_order(lab, keys):
+    """First deliveries of each key rise; told by the times in the log, as instances differ."""
+    logs, group = lab.client("logs"), "/aws/lambda/Worker"
+    seen = []
+    for page in logs.get_paginator("describe_log_streams").paginate(logGroupName=group):
+        for each in page["logStreams"]:
+            found = logs.get_log_events(logGroupName=group, startFromHead=True,
+                                        logStreamName=each["logStreamName"])["events"]
+            seen += [(event["timestamp"], event["message"].split()[1]) for event in found
+                     if event["message"].startswith("GOT")]
+    seen.sort(key=lambda entry: entry[0])
+    for key in keys:
+        first = list(dict.fromkeys(text for _, text in seen if text.startswith(f"{key}=")))
+        numbers = [int(text.partition("=")[2]) for text in first]
+        assert numbers == sorted(numbers), (key, numbers)
+    return True
+
+
+def test_a_mapping_that_slept_for_days_goes_on_with_what_is_left():
+    """Its shards have left the stream's listing meanwhile, but not the line of descent."""
+    with lu.open_lab("embedded") as lab:
+        arn = table(lab)
+        function(lab, COLLECTOR)
+        functions = lab.client("lambda")
+        uuid = connect(lab, arn)
+        put(lab, "a", 1)
+        lab.clock.advance(minutes=1)
+        functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+        lab.clock.advance(hours=1)
+        put(lab, "a", 2)
+        lab.clock.advance(hours=50)
+        put(lab, "a", 3)
+        functions.update_event_source_mapping(UUID=uuid, Enabled=True)
+        lab.clock.advance(minutes=5)
+        assert got(lab) == ["a=1", "a=3"]
+        put(lab, "a", 4)
+        lab.clock.advance(minutes=1)
+        assert got(lab) == ["a=1", "a=3", "a=4"]
+
+
+# -- whatever happens ---------------------------------------------------------------------------
+
+MOODY = """
+    import random
+
+    def handler(event, context):
+        import os, time
+        time.sleep(random.random() * 3)
+        for record in event["Records"]:
+            image = record["dynamodb"]["NewImage"]
+            print("GOT", image["id"]["S"] + "=" + image["value"]["N"])
+        if random.random() < float(os.environ["FAIL"]):
+            raise ValueError("a bad mood")
+"""
+
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.integers(0, 5)),
+    st.tuples(st.just("wait"), st.integers(1, 40)),
+    st.tuples(st.just("fail"), st.sampled_from(["0", "0.5", "1"])),
+    st.tuples(st.just("reserve"), st.sampled_from([0, 1, 2])),
+    st.tuples(st.just("enable"), st.booleans()),
+    st.tuples(st.just("split"), st.integers(0, 20)),
+    st.tuples(st.just("batch"), st.integers(1, 6)),
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 3), st.sampled_from([0, 4]))
+def test_nothing_is_lost_whatever_happens(steps, seed, window):
+    physics = lu.Physics(rollover=(30, 60), **QUICK)
+    with lu.open_lab("embedded", seed=seed, physics=physics) as lab:
+        functions = lab.client("lambda")
+        arn = table(lab)
+        function(lab, MOODY, timeout=60, environment={"FAIL": "0"})
+        uuid = connect(lab, arn, BatchSize=3, MaximumBatchingWindowInSeconds=window)
+        written = []
+
+        def do(kind, value):
+            if kind == "write":
+                for number in range(4):
+                    key = f"k{(value + number) % 6}"
+                    written.append(f"{key}={len(written)}")
+                    put(lab, key, len(written) - 1)
+            elif kind == "wait":
+                lab.clock.advance(seconds=value)
+            elif kind == "fail":
+                functions.update_function_configuration(
+                    FunctionName="Worker", Environment={"Variables": {"FAIL": value}})
+            elif kind == "reserve":
+                functions.put_function_concurrency(
+                    FunctionName="Worker", ReservedConcurrentExecutions=value)
+            elif kind == "split":
+                ids = list(lab.partitions("Source").index)
+                lab.split_partition("Source", int(ids[value % len(ids)]))
+            else:
+                change = {"Enabled": value} if kind == "enable" else {"BatchSize": value}
+                wait_for_settled(lab, uuid)
+                functions.update_event_source_mapping(UUID=uuid, **change)
+
+        for kind, value in steps:
+            do(kind, value)
+        do("fail", "0")
+        functions.delete_function_concurrency(FunctionName="Worker")
+        do("enable", True)
+        lab.clock.advance(minutes=30)
+        arrived = set(got(lab)) if written else set()
+        assert arrived == set(written)
+        assert in_order(lab, [f"k{n}" for n in range(6)]) if written else True
+        assert one_in_flight(lab.invocations())
+        assert not lab.invocations().eval("outcome == 'timeout'").any()
+
+
+def wait_for_settled(lab, uuid):
+    lab.wait_until(lambda: state(lab, uuid) in ("Enabled", "Disabled"), timeout=60)
