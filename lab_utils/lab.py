@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from lab_utils import frames, packaging
 from lab_utils.clock import Clock, wait_until
 from lab_utils.emulator.physics import Physics
-from lab_utils.errors import LabError, NotOnThisTarget
+from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
 from lab_utils.ledger import Ledger
 from lab_utils.targets import FEATURES, SERVICES, Embedded, Target, open_target
 
@@ -40,6 +40,7 @@ class Lab:
         self._target = target
         self._clients: dict[str, Any] = {}
         self._ledger = Ledger()
+        self._closed = False
 
     # -- clients and time -----------------------------------------------------------------------
 
@@ -60,6 +61,8 @@ class Lab:
 
     def client(self, name: str) -> Any:
         """A boto3 client of the lab. It reaches this lab and nothing else."""
+        if self._closed:
+            raise LabClosed("This lab is closed: open another with open_lab().")
         if name not in SERVICES:
             raise LabError(f"The lab has no service {name!r}: it has {', '.join(SERVICES)}.")
         if name not in self._clients:
@@ -191,8 +194,10 @@ class Lab:
 
     def close(self) -> None:
         """Leave nothing behind. A closed lab answers no more; closing twice does no harm."""
-        self._remove_what_was_made()
-        self._target.close()
+        if not self._closed:
+            self._remove_what_was_made()
+            self._target.close()
+            self._closed = True
 
     def _remove_what_was_made(self) -> None:
         if isinstance(self._target, Embedded):

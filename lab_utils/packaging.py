@@ -39,11 +39,18 @@ def package(handler: Path | str | Callable[..., Any]) -> Package:
     if isinstance(handler, str) and "\n" in handler:
         return _zipped("app", handler, _entry_point(handler, "the source text"))
     path = Path(handler)
-    if not path.is_file():
+    if not _is_file(path):
         raise LabError(f"There is no file {handler}: give deploy_function a path to a Python file, "
                        "a source text of several lines, or a function.")
-    source = path.read_text()
+    source = path.read_text(encoding="utf-8")
     return _zipped(path.stem, source, _entry_point(source, path.name))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # what was meant as source text can be too long for a path
+        return False
 
 
 def _entry_point(source: str, where: str) -> str:
@@ -53,6 +60,8 @@ def _entry_point(source: str, where: str) -> str:
         raise LabError(f"{where}, line {problem.lineno}: {problem.msg}; mend it and deploy "
                        "again.") from None
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    names |= {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom)
+              for alias in node.names}
     names |= {target.id for node in tree.body if isinstance(node, ast.Assign)
               for target in node.targets if isinstance(target, ast.Name)}
     for name in ENTRY_POINTS:

@@ -38,11 +38,12 @@ class Target(ABC):
         """A new boto3 client for one of `SERVICES`."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Give back what the target itself holds."""
-
     def reset(self) -> None:
         """Begin again; what notebooks made is removed by the lab before."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the target itself holds."""
 
 
 class Embedded(Target):
@@ -100,6 +101,7 @@ class LocalStack(Target):
         return self._session.client(service, config=timeouts)
 
     def _check_that_somebody_answers(self) -> None:
+        import http.client
         import urllib.error
         import urllib.request
 
@@ -107,11 +109,14 @@ class LocalStack(Target):
             urllib.request.urlopen(f"{self.endpoint}/_localstack/health", timeout=5).close()
         except urllib.error.HTTPError:
             pass  # somebody answers, with a health page of another kind
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, http.client.HTTPException) as problem:
             raise LabError(
                 f"Nothing answers at {self.endpoint} ({_reason(problem)}): start LocalStack with "
                 "`docker compose up -d`, or name its address in AWS_ENDPOINT_URL, or use "
                 "LAB_TARGET=embedded.") from None
+
+    def reset(self) -> None:
+        """Nothing of LocalStack's is the target's own."""
 
     def close(self) -> None:
         """LocalStack goes on; what the lab made there, the lab removes."""

@@ -421,7 +421,7 @@ def test_records_go_after_24_hours_and_their_shard_24_hours_after_it_closed() ->
         lab.clock.advance(hours=2)
         put(lab, "a", 2)
         home = next(each["ShardId"] for each in shards(lab, arn) if read(lab, arn, each))
-        lab.clock.advance(hours=22, seconds=-1 + 0)
+        lab.clock.advance(hours=22, seconds=-1)
         assert values(read(lab, arn, home)) == ["1", "2"]
         lab.clock.advance(seconds=2)
         assert values(read(lab, arn, home)) == ["2"]
@@ -547,7 +547,7 @@ def test_a_closed_shard_has_an_end(filled: tuple[Lab, str, Item]) -> None:
     at = iterator(lab, arn, shard)
     lab.clock.advance(minutes=14)
     assert "NextShardIterator" in get(lab, at)
-    lab.clock.advance(hours=4)
+    lab.clock.advance(hours=5)
     page = get(lab, iterator(lab, arn, shard), Limit=3)
     assert values(page["Records"]) == list("012")
     last = get(lab, page["NextShardIterator"])

@@ -9,8 +9,8 @@ file that knows MiniStack. It touches exactly four things there, and
 * `time`, `datetime` and `uuid` as its modules see them: virtual time and seeded ids;
 * the two functions through which DynamoDB stores or removes an item: every write, whatever its
   kind, passes there once, and its old and new images are noted;
-* the note of who calls, which the lab's own permissions replace, and which would import (and let
-  log) MiniStack's whole server.
+* its server, of which the services import one setting: a stand-in with that setting takes its place
+  while a request runs, for the real one is large and begins to log as soon as it is imported.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import copy
 import datetime as real_datetime
 import importlib
 import random
+import sys
 import time as real_time
 import uuid as real_uuid
 from collections.abc import Callable, Mapping
@@ -168,26 +169,35 @@ class Backing:
 _PRISTINE: dict[tuple[str, str], dict[Any, Any]] = {}
 
 
+_SERVER = "ministack.app"
+_STAND_IN = ModuleType(_SERVER)
+_STAND_IN.AUTH = False
+
+
 def _run_to_completion(handler: Any) -> Any:
     """The handlers used here never wait, so one step ends them: no event loop is needed."""
+    stand_in = sys.modules.setdefault(_SERVER, _STAND_IN) is _STAND_IN
     try:
         handler.send(None)
     except StopIteration as finished:
         return finished.value
+    finally:
+        if stand_in:
+            del sys.modules[_SERVER]
     handler.close()
     raise RuntimeError("a request handler wanted to wait in real time")
 
 
 def _load(name: str) -> None:
     # A module that loads makes ids of its own; they must not be taken from the lab that needs it.
-    responses.uuid = _seeded_uuid(random.Random(name))  # type: ignore[attr-defined]
+    responses.uuid = _seeded_uuid(random.Random(name))
     module = importlib.import_module(f"ministack.services.{name}")
-    responses.uuid = _LAB_UUID  # type: ignore[attr-defined]
+    responses.uuid = _LAB_UUID
     for attribute, shim in (("time", _VIRTUAL_TIME), ("datetime", _VirtualDatetime)):
         if hasattr(module, attribute):
             setattr(module, attribute, shim)
     if name == "s3":
-        module._dt = _VIRTUAL_DATETIME_MODULE  # type: ignore[attr-defined]
+        module._dt = _VIRTUAL_DATETIME_MODULE
     if name == "dynamodb":
         _tap(module)
     for attribute, value in sorted(vars(module).items()):
@@ -211,7 +221,7 @@ def _tap(dynamodb: ModuleType) -> None:
             _now_present().note(table, old, None)
         return old
 
-    dynamodb._set_item, dynamodb._remove_item = noted_store, noted_remove  # type: ignore[attr-defined]
+    dynamodb._set_item, dynamodb._remove_item = noted_store, noted_remove
 
 
 def _seeded_uuid(rng: random.Random) -> SimpleNamespace:
@@ -266,5 +276,4 @@ _VIRTUAL_DATETIME_MODULE = SimpleNamespace(**vars(real_datetime) | {"datetime": 
 responses.datetime = _VirtualDatetime
 _LAB_UUID = SimpleNamespace(
     uuid4=lambda: _now_present().seeded_uuid4(), UUID=real_uuid.UUID)
-responses.uuid = _LAB_UUID  # type: ignore[attr-defined]
-iam_evaluator.pin_request_caller = lambda headers, query=None: None
+responses.uuid = _LAB_UUID

@@ -121,10 +121,11 @@ class DynamoDB:
         table = self.tables[change.table]
         partition = table.partition_of(change.new or change.old or {})
         partition.items += (change.new is not None) - (change.old is not None)
-        partition.bytes += item_size(change.new) - item_size(change.old)
+        old_size, new_size = item_size(change.old), item_size(change.new)
+        partition.bytes += new_size - old_size
         partition.writes += 1
         if table.stream is not None:
-            table.stream.append(partition, change.old, change.new)
+            table.stream.append(partition, change, old_size, new_size)
 
     # -- transactions ---------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lab_utils.emulator.backing import Change
 from lab_utils.emulator.errors import ApiError, not_modelled
 from lab_utils.emulator.partitions import Partition
 from lab_utils.emulator.physics import MICROSECONDS, between, microseconds
@@ -69,15 +70,17 @@ class TableStream:
 
     # -- writing -----------------------------------------------------------------------------
 
-    def append(self, partition: Partition, old: Item | None, new: Item | None) -> None:
+    def append(self, partition: Partition, change: Change, old_size: int, new_size: int) -> None:
         """Note that an item changed; a write that changes nothing leaves no record."""
+        old, new = change.old, change.new
         if same_item(old, new):
             return
         item = new if new is not None else old or {}
         keys = {name: item[name] for name in self._keys}
         sequence = self._next_sequence()
         images = self._images(old, new)
-        size = item_size(keys) + sum(item_size(image) for image in images.values())
+        size = (item_size(keys) + ("OldImage" in images) * old_size
+                + ("NewImage" in images) * new_size)
         now = self._scheduler.now
         body = {
             "eventID": hashlib.md5(f"{self.arn}{sequence}".encode(),

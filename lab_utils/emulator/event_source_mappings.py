@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Params = dict[str, Any]
 Steps = Generator[simpy.Event, Any, None]
 
+SETTLED = ("Enabled", "Disabled")
+"""The states in which a mapping may be changed or deleted."""
+
 DYNAMODB_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListStreams")
 KINESIS_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListShards", "ListStreams")
 
@@ -144,10 +147,13 @@ class EventSourceMappings:
     def update(self, params: Params) -> Params:
         mapping = self._mapping(params)
         _refuse_unmodelled(params)
+        _refuse_unsettled(mapping, "update")
         if "FunctionName" in params:
             function = self._region.functions.find(params["FunctionName"])
             if function is None:
                 raise _invalid("Function does not exist")
+            if function.name != mapping.function:
+                self._refuse_second(function, mapping.source.arn)
             self._check_role(function, mapping.source.arn)
             mapping.function = function.name
         mapping.batch_size = params.get("BatchSize", mapping.batch_size)
@@ -162,6 +168,7 @@ class EventSourceMappings:
 
     def delete(self, params: Params) -> Params:
         mapping = self._mapping(params)
+        _refuse_unsettled(mapping, "delete")
         mapping.state = "Deleting"
         mapping.deleted = True
         self._stop(mapping)
@@ -221,14 +228,11 @@ class EventSourceMappings:
     # -- the life of a mapping ------------------------------------------------------------------
 
     def _settle_later(self, mapping: Mapping, delay: tuple[float, float]) -> None:
-        """States change some time after they were asked to; the newest request counts."""
-        asked = mapping.modified
-        state = mapping.state
+        """States change some time after they were asked to."""
 
         def settle() -> None:
-            if not mapping.deleted and (mapping.modified, mapping.state) == (asked, state):
-                mapping.state = "Enabled" if mapping.enabled else "Disabled"
-                (self._start if mapping.enabled else self._stop)(mapping)
+            mapping.state = "Enabled" if mapping.enabled else "Disabled"
+            (self._start if mapping.enabled else self._stop)(mapping)
 
         self._scheduler.after(between(self._rng, delay), settle)
 
@@ -402,7 +406,7 @@ class Poller:
 
     def _deliver(self, batch: list[Record], texts: list[str]) -> Steps:
         """The same batch again and again, until it succeeds, expires or the mapping is stopped."""
-        attempt = 1
+        attempt, throttles = 1, 0
         while self._paused is None:
             alive = self._alive(batch)
             if not alive:
@@ -412,7 +416,8 @@ class Poller:
                 self.mapping.last_result = "OK"
                 break
             if outcome == "throttled":  # costs no attempt
-                yield self._env.timeout(between(self._rng, self._physics.throttle_delay))
+                yield self._env.timeout(self._after_throttle(throttles))
+                throttles += 1
             else:
                 self.mapping.last_result = "PROBLEM: Function call failed"
                 yield self._env.timeout(microseconds(self._physics.backoff(attempt)))
@@ -425,11 +430,17 @@ class Poller:
                  attempt: int) -> Generator[simpy.Event, Any, str]:
         function = self._region.functions.find(self.mapping.function)
         if function is None:
-            return "throttled"
+            return "error"
         trigger = Trigger(self.shard.id, 0, len(batch), attempt, batch[-1].at)
         payload = '{"Records":[' + ",".join(texts) + "]}"
         result = yield self._region.functions.invoke(function, payload, trigger)
         return str(result.outcome)
+
+    def _after_throttle(self, throttles: int) -> int:
+        """Soon at first; one that is throttled again and again asks less and less often."""
+        soon = between(self._rng, self._physics.throttle_delay)
+        patience = max(1.0, throttles / self._physics.throttle_patience)
+        return min(round(soon * patience), microseconds(self._physics.retry_ceiling))
 
     def _alive(self, batch: list[Record]) -> int:
         """How many records of a batch, counted from its end, have not expired."""
@@ -476,6 +487,12 @@ def _starting_position(params: Params, arn: str) -> str:
             raise _invalid(f"Unsupported starting position for arn type: {arn}")
         raise not_modelled("StartingPosition AT_TIMESTAMP", "Lambda")
     return str(start)
+
+
+def _refuse_unsettled(mapping: Mapping, wish: str) -> None:
+    if mapping.state not in SETTLED:
+        raise ApiError("ResourceInUseException",
+                       f"Cannot {wish} the event source mapping because it is in use.")
 
 
 def _refuse_unmodelled(params: Params) -> None:

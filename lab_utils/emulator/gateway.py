@@ -38,6 +38,9 @@ SERVICES = {
 }
 """botocore's name of a service in its events, and the name its client is made by."""
 
+JSON_TARGETS = {"dynamodb": "DynamoDB_20120810"}
+"""Services whose headers say nothing but the operation: writing them anew is quicker than reading
+what boto3 sent."""
 PROTOCOLS = {"iam": "query", "sts": "query", "sns": "query", "s3": "rest-xml",
              "lambda": "rest-json"}
 """How a service words its errors, where that is not JSON."""
@@ -164,12 +167,15 @@ class Gateway:
         body = prepared.body or b""
         if not isinstance(body, bytes):
             body = body.encode() if isinstance(body, str) else body.read()
-        headers = {name.lower(): value.decode() if isinstance(value, bytes) else str(value)
-                   for name, value in prepared.headers.items()}
+        headers = _lower(prepared.headers) if service not in JSON_TARGETS else {
+            "x-amz-target": f"{JSON_TARGETS[service]}.{operation}",
+            "content-type": "application/x-amz-json-1.0"}
         headers["host"] = host
         found = _REGION_IN_HOST.search(host)
         if not found and host.endswith(AWS_HOSTS) and service not in WITHOUT_REGION:
             raise EndpointConnectionError(endpoint_url=f"https://{host}{path}")
+        if "aws-chunked" in headers.get("content-encoding", ""):
+            headers, body = wire.unchunked(headers, body)
         return Request(service, operation, found.group(1) if found else self._world.home,
                        prepared.method, path, query, headers, body)
 
@@ -346,6 +352,11 @@ class _Raw(io.BytesIO):
 def _split(url: str) -> tuple[str, str, dict[str, list[str]]]:
     parts = urlsplit(url)
     return parts.netloc, unquote(parts.path) or "/", parse_qs(parts.query, keep_blank_values=True)
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value.decode() if isinstance(value, bytes) else str(value)
+            for name, value in headers.items()}
 
 
 def _protocol(request: Request) -> str:

@@ -109,6 +109,7 @@ class Kinesis:
 
     def create_stream(self, params: Params) -> Params:
         name = params["StreamName"]
+        _refuse(params, "Tags", "WarmThroughputMiBps", "MaxRecordSizeInKiB")
         mode = params.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
         if mode != "PROVISIONED" or "ShardCount" not in params:
             raise not_modelled("On-demand capacity of a Kinesis stream: give a ShardCount; it",
@@ -127,11 +128,16 @@ class Kinesis:
         return {}
 
     def list_streams(self, params: Params) -> Params:
-        names = sorted(name for name in self._streams
-                       if name > params.get("ExclusiveStartStreamName", ""))
+        after = (_token(params["NextToken"])[2] if "NextToken" in params
+                 else params.get("ExclusiveStartStreamName", ""))
+        names = sorted(name for name in self._streams if name > after)
         page = names[:params.get("Limit", 100)]
-        return {"StreamNames": page, "HasMoreStreams": len(page) < len(names),
-                "StreamSummaries": [self._summary(self._streams[name]) for name in page]}
+        result: Params = {
+            "StreamNames": page, "HasMoreStreams": len(page) < len(names),
+            "StreamSummaries": [self._summary(self._streams[name]) for name in page]}
+        if len(page) < len(names):
+            result["NextToken"] = _next_token("", page[-1])
+        return result
 
     def _summary(self, stream: KinesisStream) -> Params:
         return {"StreamName": stream.name, "StreamARN": stream.arn, "StreamStatus": "ACTIVE",
@@ -158,8 +164,7 @@ class Kinesis:
                 "EnhancedMonitoring": [{"ShardLevelMetrics": []}], "EncryptionType": "NONE"}
 
     def list_shards(self, params: Params) -> Params:
-        if "ShardFilter" in params:
-            raise not_modelled("ListShards with a ShardFilter", "Kinesis")
+        _refuse(params, "ShardFilter", "StreamCreationTimestamp")
         if "NextToken" in params:
             name, _, after = _token(params["NextToken"])
             stream = self._stream({"StreamName": name})
@@ -169,7 +174,7 @@ class Kinesis:
         page = shards[:params.get("MaxResults", 1000)]
         result: Params = {"Shards": [_described(shard) for shard in page]}
         if len(page) < len(shards):
-            result["NextToken"] = base64.b64encode(f"{stream.name}|{page[-1].id}".encode()).decode()
+            result["NextToken"] = _next_token(stream.name, page[-1].id)
         return result
 
     # -- records --------------------------------------------------------------------------------
@@ -264,6 +269,16 @@ class Kinesis:
             raise ApiError("ResourceNotFoundException", f"Could not find shard {shard_id} in "
                            f"stream {stream.name} under account {ACCOUNT}.")
         return shard
+
+
+def _refuse(params: Params, *names: str) -> None:
+    for name in names:
+        if params.get(name):
+            raise not_modelled(f"{name} of a stream", "Kinesis")
+
+
+def _next_token(name: str, after: str) -> str:
+    return base64.b64encode(f"{name}|{after}".encode()).decode()
 
 
 def _token(text: str) -> tuple[str, str, str]:

@@ -282,11 +282,13 @@ class Functions:
 
         It is for the function of that name as it is at each try; without one the event is lost.
         """
-        attempt = 1
-        while (function := self._functions.get(name)) is not None:
+        attempt, (pause, longest) = 1, self._physics.async_throttle_delay
+        ends = self._scheduler.now + microseconds(self._physics.async_event_life)
+        while (function := self._functions.get(name)) is not None and self._scheduler.now < ends:
             result = yield self.invoke(function, payload, Trigger(attempt=attempt))
             if result.outcome == "throttled":
-                yield self._scheduler.env.timeout(between(self._rng, self._physics.throttle_delay))
+                yield self._scheduler.env.timeout(microseconds(pause))
+                pause = min(2 * pause, longest)
                 continue
             if result.outcome == "ok" or attempt > self._physics.async_retries:
                 return

@@ -82,6 +82,10 @@ class Physics:
     async_retries: int = documented(2, "Lambda Developer Guide, asynchronous invocation")
     async_retry_delays: tuple[float, ...] = documented(
         (60.0, 120.0), "Lambda Developer Guide, asynchronous invocation")
+    async_throttle_delay: Range = documented(
+        (1.0, 300.0), "Lambda Developer Guide, asynchronous invocation: doubled from try to try")
+    async_event_life: float = documented(
+        6 * HOUR, "Lambda Developer Guide, asynchronous invocation")
     cold_start: Range = assumed((0.18, 0.32), "a small Python function, before its own imports")
     invoke_overhead: Range = assumed((0.001, 0.003), "from the poller to the handler's first line")
     payload_rate: float = assumed(20.0 * MB, "bytes a second, to hand over and parse a payload")
@@ -98,6 +102,8 @@ class Physics:
     retry_factor: float = assumed(1.6, "with the delay above: 8 calls in 60 s, as recorded")
     retry_ceiling: float = assumed(60.0, "the schedule of back-off is not published")
     throttle_delay: Range = assumed((0.1, 0.4), "how soon a throttled poller asks again")
+    throttle_patience: int = assumed(
+        16, "so many throttles in a row, and a poller begins to ask less often")
 
     # -- latencies of API calls, shortest and longest; how they lie between is assumed as well
     read_latency: Range = assumed((0.002, 0.004), "single-digit milliseconds")

@@ -11,6 +11,7 @@ simpy keeps the queue of events. Time is an integer: microseconds since 1970.
 from __future__ import annotations
 
 import asyncio
+import gc
 import contextlib
 import io
 import signal
@@ -36,6 +37,8 @@ COMPUTING_LIMIT, LIMIT_AGAIN = 10.0, 0.1
 again if it swallowed the exception."""
 REFUSALS = 3
 """How often a guest that is over is told so, before it is left where it stands for ever."""
+GARBAGE_EVERY = 20_000
+"""New objects between two collections while the world runs: records stay, so looking is in vain."""
 BREATH_EVERY, BREATH = 0.02, 1e-4
 """Without a real pause now and then no other thread runs, the kernel's output thread included."""
 
@@ -201,6 +204,8 @@ class Scheduler:
             raise LabError("Virtual time cannot be moved while it is being moved: "
                            "call the lab from a cell, not from inside one of its own callbacks.")
         self._running = True
+        collect_every = gc.get_threshold()
+        gc.set_threshold(GARBAGE_EVERY, *collect_every[1:])
         try:
             with self._signals():
                 if isinstance(until, int):
@@ -210,6 +215,7 @@ class Scheduler:
             self._heed_interrupt()
             return None if isinstance(until, int) else until.value
         finally:
+            gc.set_threshold(*collect_every)
             self._running = False
 
     def check_open(self) -> None:

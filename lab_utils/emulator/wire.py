@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -101,6 +102,23 @@ def _from_text(shape: Shape, text: str) -> Any:
         except ValueError:
             raise ApiError("SerializationException", f"{text!r} is not a number") from None
     return text == "true" if shape.type_name == "boolean" else text
+
+
+def unchunked(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+    """A body without the chunks in which S3's clients send it; the trailer becomes headers."""
+    stream, parts = io.BytesIO(body), []
+    while size := int(stream.readline().partition(b";")[0], 16):
+        parts.append(stream.read(size))
+        stream.readline()
+    trailer = dict(line.decode().strip().split(":", 1) for line in stream if line.strip())
+    kept = {name: value for name, value in headers.items()
+            if name not in ("transfer-encoding", "x-amz-trailer", "x-amz-decoded-content-length")}
+    encodings = [each for each in re.split(r",\s*", kept.pop("content-encoding"))
+                 if each != "aws-chunked"]
+    if encodings:
+        kept["content-encoding"] = ", ".join(encodings)
+    whole = b"".join(parts)
+    return kept | trailer | {"content-length": str(len(whole))}, whole
 
 
 # -- validation -----------------------------------------------------------------------------------
