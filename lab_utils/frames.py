@@ -46,9 +46,8 @@ def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:
     first_seen = list(dict.fromkeys(row["function"] for row in world.records()))
     mappings.sort(key=lambda mapping: first_seen.index(mapping.function)
                   if mapping.function in first_seen else len(first_seen))
-    done = _done_by_shard(world)
-    lines = [(mapping, [_Line(poller, done.get((mapping.function, shard), []))
-                        for shard, poller in mapping.pollers.items()]) for mapping in mappings]
+    lines = [(mapping, [_Line(poller) for poller in mapping.pollers.values()])
+             for mapping in mappings]
     begins = [line.arrivals[0] for _, each in lines for line in each if line.arrivals]
     for mapping, waiting_lines in lines:
         for moment in range(min(begins, default=0) - step, world.scheduler.now + step, step):
@@ -61,29 +60,18 @@ def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:
 class _Line:
     """The records of one shard waiting for one function: when they came, when they went."""
 
-    def __init__(self, poller: Poller, done: list[tuple[int, int]]) -> None:
-        skipped = max(0, poller.first - poller.shard.trimmed)
-        self.arrivals = [record.at for record in poller.shard.records[skipped:]]
-        self._ended = [ended for ended, _ in done]
-        gone = max(0, poller.shard.trimmed - poller.first)
-        self._totals = [-gone]
-        for _, count in done:
-            self._totals.append(self._totals[-1] + count)
+    def __init__(self, poller: Poller) -> None:
+        shard = poller.shard
+        self._first = max(poller.first, shard.trimmed)
+        self.arrivals = [record.at for record in shard.records[self._first - shard.trimmed:]]
+        self._moments = [moment for moment, _ in poller.progress]
+        self._positions = [poller.first, *(position for _, position in poller.progress)]
 
     def at(self, moment: int) -> tuple[int, int | None]:
         """How many records waited at a moment, and when the oldest of them came."""
         came = bisect_right(self.arrivals, moment)
-        went = max(0, self._totals[bisect_right(self._ended, moment)])
+        went = max(0, self._positions[bisect_right(self._moments, moment)] - self._first)
         return (came - went, self.arrivals[went]) if came > went else (0, None)
-
-
-def _done_by_shard(world: World) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    done: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for row in world.records():
-        if row["outcome"] == "ok" and row["shard"] is not None:
-            done.setdefault((row["function"], row["shard"]), []).append(
-                (row["ended"], row["batch_size"]))
-    return done
 
 
 def _look(mapping: Mapping, lines: list[_Line], moment: int) -> dict[str, Any]:

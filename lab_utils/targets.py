@@ -125,6 +125,8 @@ class LocalStack(Target):
 def open_target(name: str | None, seed: int, physics: Physics | None) -> Target:
     """The target of this name, or of the environment variable LAB_TARGET, or the embedded one."""
     chosen = name or os.environ.get("LAB_TARGET") or "embedded"
+    if physics is not None and not isinstance(physics, Physics):
+        raise LabError(f"physics={physics!r} is no Physics: give open_lab(physics=Physics(...)).")
     if chosen == "embedded":
         return Embedded(seed, physics)
     if chosen == "aws":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elsewhere import ministack
 from hypothesis import HealthCheck, settings
 
 import lab_utils as lu
@@ -64,3 +65,10 @@ def lab() -> Iterator[Lab]:
     """An embedded lab, closed when the test is over."""
     with lu.open_lab("embedded") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a second target: a server that lives as long as the tests."""
+    with ministack(tmp_path_factory.mktemp("ministack")) as address:
+        yield address

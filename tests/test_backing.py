@@ -75,7 +75,7 @@ def module(name: str) -> Any:
     return importlib.import_module(f"ministack.services.{name}")
 
 
-# -- the pinned version -----------------------------------------------------------------------------
+# -- the pinned version -------------------------------------------------------------------------
 
 
 def test_the_version_is_the_one_that_was_examined() -> None:
@@ -94,7 +94,7 @@ def test_every_service_is_one_coroutine_function(name: str) -> None:
 
 
 def test_the_two_functions_through_which_every_item_goes() -> None:
-    """They are looked up in the module at each call, and no other line stores or removes an item."""
+    """They are looked up in the module at each call; no other line stores or removes an item."""
     dynamodb = module("dynamodb")
     source = inspect.getsource(dynamodb)
     assert "def _set_item(table, pk_val, sk_val, item):" in source
@@ -167,7 +167,7 @@ def test_the_stores_are_swapped_as_a_whole(name: str) -> None:
     assert "self._data" in source
 
 
-# -- what it does -----------------------------------------------------------------------------------
+# -- what it does -------------------------------------------------------------------------------
 
 A = {"id": {"S": "a"}}
 
@@ -275,7 +275,8 @@ def test_importing_it_starts_no_server_and_opens_nothing() -> None:
 import sys
 import botocore.httpsession  # urllib3 tries on import whether it could bind an IPv6 socket
 seen = []
-sys.addaudithook(lambda event, args: seen.append(event) if event.startswith("socket.") else None)
+sys.addaudithook(lambda event, args: seen.append(event) if event.startswith("socket.")
+                 and event != "socket.gethostname" else None)
 import lab_utils as lu
 with lu.open_lab("embedded") as lab:
     lab.client("dynamodb").list_tables()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def item(key: str, value: str | None = None) -> Item:
     return {"id": {"S": key}} | ({} if value is None else {"v": {"S": value}})
 
 
-# -- every kind of write --------------------------------------------------------------------------
+# -- every kind of write ------------------------------------------------------------------------
 
 
 def put(lab: Lab, *keys_and_values: str) -> None:
@@ -175,7 +176,7 @@ def test_a_refused_write_changes_nothing(lab: Lab, kind: str) -> None:
     assert told(read_all(lab, arn)) == [(PUT, None, A)]
     frame = lab.partitions("Table")
     assert frame["items"].sum() == 1
-    assert frame["bytes"].sum() == len("ida" "v1")
+    assert frame["bytes"].sum() == len("id" + "a" + "v" + "1")
 
 
 @pytest.mark.parametrize(("before", "after"), [
@@ -214,7 +215,7 @@ def test_images_are_not_changed_by_later_writes(lab: Lab) -> None:
             Statement=f"UPDATE \"Table\" SET m.p = {number} SET l[0] = 77 WHERE id = 'a'")
     records = read_all(lab, arn)
     assert json.dumps(told(records[:1]), sort_keys=True) == first
-    for earlier, later in zip(records, records[1:], strict=False):
+    for earlier, later in pairwise(records):
         assert later["dynamodb"]["OldImage"] == earlier["dynamodb"]["NewImage"]
     assert len(records) == 7
 
@@ -282,7 +283,7 @@ def carry_out(dynamodb: Any, kind: str, key: str, value: str) -> None:
     actions[kind]()
 
 
-# -- tables ---------------------------------------------------------------------------------------
+# -- tables -------------------------------------------------------------------------------------
 
 
 def test_a_new_table_describes_itself_as_on_aws(lab: Lab) -> None:
@@ -323,6 +324,7 @@ def test_the_size_of_a_table_is_that_of_its_items(lab: Lab) -> None:
 
 
 ABSENT = {"TableName": "absent-table"}
+CANCELLED = "Transaction cancelled, please refer cancellation reasons for specific reasons"
 ERRORS: dict[str, tuple[str, Item, str, str]] = {
     "fact 29, delete": ("delete_table", ABSENT, "ResourceNotFoundException",
                         "Requested resource not found: Table: absent-table not found"),
@@ -340,8 +342,7 @@ ERRORS: dict[str, tuple[str, Item, str, str]] = {
                 {"TransactItems": [{"Put": ABSENT | {"Item": A}}]},
                 "ResourceNotFoundException", "Requested resource not found"),
     "fact 25": (*REFUSED["a cancelled transaction"], "TransactionCanceledException",
-                "Transaction cancelled, please refer cancellation reasons for specific reasons "
-                "[None, ConditionalCheckFailed]"),
+                f"{CANCELLED} [None, ConditionalCheckFailed]"),
     "fact 27": (*REFUSED["a failed condition"], "ConditionalCheckFailedException",
                 "The conditional request failed"),
     "fact 28": ("batch_write_item",
@@ -415,7 +416,7 @@ def test_an_answer_has_no_stale_checksum_and_an_id_of_its_own(lab: Lab) -> None:
     assert "x-amz-crc32" not in answers[0]["ResponseMetadata"]["HTTPHeaders"]
 
 
-# -- transactions -----------------------------------------------------------------------------------
+# -- transactions -------------------------------------------------------------------------------
 
 RACER = """
 import json, boto3, botocore.exceptions
@@ -462,8 +463,7 @@ def write_a(value: str, *more: Item, token: str | None = None) -> tuple[str, Ite
     return operation, params | ({"ClientRequestToken": token} if token else {})
 
 
-CONFLICT = ("Transaction cancelled, please refer cancellation reasons for specific reasons "
-            "[TransactionConflict]")
+CONFLICT = f"{CANCELLED} [TransactionConflict]"
 
 
 def test_overlapping_transactions_conflict() -> None:

@@ -46,12 +46,6 @@ FLAKY = """
 """
 
 
-@pytest.fixture
-def lab():
-    with lu.open_lab("embedded") as opened:
-        yield opened
-
-
 def batches(lab, name="Worker"):
     """The eventIDs of each batch, as `FLAKY` logged them."""
     return [line.split(" ", 2)[2] for line in log_lines(lab, name) if line.startswith("BATCH")]

@@ -17,12 +17,6 @@ RING = 2**128
 
 
 @pytest.fixture
-def lab():
-    with lu.open_lab("embedded") as opened:
-        yield opened
-
-
-@pytest.fixture
 def kinesis(lab):
     return lab.client("kinesis")
 

@@ -24,12 +24,6 @@ ECHO = """
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 
-@pytest.fixture
-def lab():
-    with lu.open_lab("embedded") as opened:
-        yield opened
-
-
 def zipped(source="def handler(event, context):\n    return 1\n", file="app.py"):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -15,12 +15,6 @@ CHATTY = """
 """
 
 
-@pytest.fixture
-def lab():
-    with lu.open_lab("embedded") as opened:
-        yield opened
-
-
 def test_a_function_that_never_ran_has_no_log_group(lab):
     function(lab, CHATTY)
     assert lab.client("logs").describe_log_groups()["logGroups"] == []

@@ -47,7 +47,7 @@ def since_start(world: Scheduler) -> float:
     return (world.now - START) / SECOND
 
 
-# -- order and time ---------------------------------------------------------------------------------
+# -- order and time -----------------------------------------------------------------------------
 
 
 def test_things_happen_in_the_order_of_their_moments(world: Scheduler) -> None:
@@ -151,7 +151,7 @@ def test_other_threads_run_while_virtual_time_runs(world: Scheduler) -> None:
     assert len(ticks) > 5
 
 
-# -- guests -----------------------------------------------------------------------------------------
+# -- guests -------------------------------------------------------------------------------------
 
 
 def test_guests_overlap(world: Scheduler) -> None:
@@ -247,7 +247,7 @@ def test_an_abandoned_guest_is_never_resumed(world: Scheduler) -> None:
     assert seen == ["finally"], "only the end of the lab unwinds it"
 
 
-# -- Ctrl-C -----------------------------------------------------------------------------------------
+# -- Ctrl-C -------------------------------------------------------------------------------------
 
 
 def poller(world: Scheduler, ticks: list[int]) -> None:
@@ -424,7 +424,7 @@ def test_ctrl_c_anywhere_in_a_burst(lab: Lab) -> None:
     assert total(lab) == before + 40, "every shard still has its poller"
 
 
-# -- guests without end -----------------------------------------------------------------------------
+# -- guests without end -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -499,7 +499,7 @@ def test_a_runaway_function_is_an_error_with_a_reason(lab: Lab) -> None:
     assert b"virtual time stood still meanwhile" in answer["Payload"].read()
 
 
-# -- the end ----------------------------------------------------------------------------------------
+# -- the end ------------------------------------------------------------------------------------
 
 
 def test_a_closed_lab_says_so_in_one_sentence(lab: Lab) -> None:

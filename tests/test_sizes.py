@@ -16,7 +16,7 @@ from lab_utils.emulator.sizes import Item, binary_size, item_size, number_size
     ({"Username": {"S": "Fred"}}, 12), ({"Username": {"S": "Alice"}}, 13),
     ({"id": {"N": "42"}}, 4), ({"on": {"BOOL": True}}, 3), ({"raw": {"B": "AAEC"}}, 6)])
 def test_sizes_recorded_on_aws(item: Item, size: int) -> None:
-    """Fact 19: names and strings in UTF-8, B raw, BOOL 1, N "42" 2; KEYS_ONLY {Username:Fred} 12."""
+    """Fact 19: names and strings in UTF-8, B raw, BOOL 1, N "42" 2; {Username:Fred} is 12."""
     assert item_size(item) == size
 
 

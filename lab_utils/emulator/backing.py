@@ -171,7 +171,7 @@ _PRISTINE: dict[tuple[str, str], dict[Any, Any]] = {}
 
 _SERVER = "ministack.app"
 _STAND_IN = ModuleType(_SERVER)
-_STAND_IN.AUTH = False
+_STAND_IN.AUTH = False  # type: ignore[attr-defined]
 
 
 def _run_to_completion(handler: Any) -> Any:
@@ -197,7 +197,7 @@ def _load(name: str) -> None:
         if hasattr(module, attribute):
             setattr(module, attribute, shim)
     if name == "s3":
-        module._dt = _VIRTUAL_DATETIME_MODULE
+        module._dt = _VIRTUAL_DATETIME_MODULE  # type: ignore[attr-defined]
     if name == "dynamodb":
         _tap(module)
     for attribute, value in sorted(vars(module).items()):
@@ -221,7 +221,8 @@ def _tap(dynamodb: ModuleType) -> None:
             _now_present().note(table, old, None)
         return old
 
-    dynamodb._set_item, dynamodb._remove_item = noted_store, noted_remove
+    dynamodb._set_item = noted_store  # type: ignore[attr-defined]
+    dynamodb._remove_item = noted_remove  # type: ignore[attr-defined]
 
 
 def _seeded_uuid(rng: random.Random) -> SimpleNamespace:

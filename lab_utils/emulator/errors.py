@@ -24,4 +24,5 @@ def not_modelled(what: str, service: str = "the lab") -> ApiError:
 
     `NotImplemented` is no code of AWS's JSON services, so nobody takes it for AWS's own answer.
     """
-    return ApiError("NotImplemented", f"{what} is not modelled by {service} (embedded target).", 501)
+    return ApiError(
+        "NotImplemented", f"{what} is not modelled by {service} (embedded target).", 501)

@@ -295,6 +295,8 @@ class Poller:
         self._env = mappings._scheduler.env
         self._phase = phase
         self.first = self.position = position
+        self.progress: list[tuple[int, int]] = []
+        """Each moment at which batches were done with, and the position from then on."""
         self._read_to = position
         self._buffer: list[Record] = []
         self._paused: simpy.Event | None = None
@@ -425,6 +427,7 @@ class Poller:
         else:
             return  # stopped: the records will be read again when polling goes on
         self.position = self._read_to - len(self._buffer)
+        self.progress.append((int(self._env.now), self.position))
 
     def _attempt(self, batch: list[Record], texts: list[str],
                  attempt: int) -> Generator[simpy.Event, Any, str]:

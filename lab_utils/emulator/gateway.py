@@ -6,6 +6,7 @@ the code that asked: meanwhile others run, and that is how calls overlap.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -239,6 +240,8 @@ class Gateway:
         headers.pop("x-amz-crc32", None)
         headers["x-amzn-requestid"] = f"{bits}{bits[:20]}"
         headers["x-amz-request-id"] = bits[:16]
+        if "x-amz-id-2" in headers:
+            headers["x-amz-id-2"] = base64.b64encode((bits + bits[:16]).encode()).decode()
         headers["content-length"] = str(len(answer.body))
         return HttpAnswer(answer.status, headers, answer.body)
 

@@ -479,7 +479,7 @@ class _Run:
         status = code if isinstance(code, int) else 0 if code is None else 1
         why = f"with error: exit status {status}" if status else "without providing a reason"
         message = f"RequestId: {self._request_id} Error: Runtime exited {why}"
-        print(f"{message}\nRuntime.ExitError")
+        self._instance.log.write(f"{message}\nRuntime.ExitError\n")
         self._instance.exited = True
         return Result("error", json.dumps({
             "errorType": "Runtime.ExitError", "errorMessage": message}), "Unhandled")

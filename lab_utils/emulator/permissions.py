@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from lab_utils.emulator.backing import ACCOUNT
 from lab_utils.emulator.dynamodb import arn_of_table, table_name
@@ -37,8 +38,9 @@ _FORBIDDEN = ("lambda", "iam", "sts", "sns", "sqs", "s3")
 
 _STATEMENT = re.compile(
     r"\s*(?:EXISTS\s*\(\s*)?(?P<verb>SELECT|INSERT|UPDATE|DELETE)\b"
-    r"(?:.*?\bFROM\b|\s+INTO\b|)\s*"
-    r"(?P<table>\"[^\"]+\"|[\w-]+)(?:\.(?P<index>\"[^\"]+\"|[\w-]+))?", re.I | re.S)
+    r"(?:(?<=SELECT)(?:\"[^\"]*\"|[^\"])*?\bFROM\b|(?<=INSERT)\s+INTO\b|(?<=DELETE)\s+FROM\b"
+    r"|(?<=UPDATE))\s*"
+    r"(?P<table>\"[^\"]+\"|[\w-]+)(?:\.(?P<index>\"[^\"]+\"|[\w-]+))?", re.IGNORECASE | re.DOTALL)
 """As much of a PartiQL statement as tells what it does, and to which table or index."""
 
 
@@ -98,10 +100,16 @@ def needs(world: World, request: Request) -> Iterator[Need]:
         action = "InvokeFunction" if request.operation == "Invoke" else request.operation
         yield f"lambda:{action}", (name if name.startswith("arn:") else
                                    f"arn:aws:lambda:{request.region}:{ACCOUNT}:function:{name}")
+    elif request.service == "iam":
+        given = parse_qs(request.body.decode())
+        role, policy = given.get("RoleName", [""])[0], given.get("PolicyArn", ["*"])[0]
+        yield (f"iam:{request.operation}",
+               f"arn:aws:iam::{ACCOUNT}:role/{role}" if role else policy)
     else:
+        form = parse_qs(request.body.decode()) if request.service in ("sns", "sts") else {}
         needed, resource = world.backing.needs(
             request.service, request.region, request.method, request.path, request.headers,
-            request.body, request.query)
+            request.body, {**request.query, **form})
         if needed is not None:
             yield needed, resource
 

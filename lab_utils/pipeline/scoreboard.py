@@ -16,6 +16,7 @@ from lab_utils.pipeline.contract import Lab, every, pause
 from lab_utils.pipeline.messages import TOTAL_KEYS, Burst, Counts, make_burst, stamp
 from lab_utils.pipeline.resources import Pipeline
 from lab_utils.pipeline.totals import MESSAGE_COUNT, in_cents, money, read_totals
+from lab_utils.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +147,7 @@ def play_round(
 def send(lab: Lab, pipeline: Pipeline, burst: Burst) -> None:
     """Send a burst batch by batch, each stamped as it leaves; nothing is lost on the way."""
     kinesis = lab.client("kinesis")
-    for batch in burst.batches:
+    for batch in progress(burst.batches, "sending"):
         _put(lab, kinesis, pipeline.names.stream, stamp(batch, lab.clock.now()))
 
 

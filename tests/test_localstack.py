@@ -1,0 +1,230 @@
+"""The second target: the same lab on a server that speaks like LocalStack."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+from running import code_of
+
+import lab_utils as lu
+from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
+from lab_utils.targets import SERVICES
+
+pytestmark = pytest.mark.slow
+
+HELLO = "def handler(event, context):\n    return {'hello': event}\n"
+
+
+@pytest.fixture
+def there(elsewhere, monkeypatch):
+    """The environment of a reader who chose LocalStack."""
+    monkeypatch.setenv("LAB_TARGET", "localstack")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", elsewhere)
+    monkeypatch.setenv("LAB_PROGRESS", "0")
+    return elsewhere
+
+
+@pytest.fixture
+def lab(there):
+    with lu.open_lab() as opened:
+        yield opened
+
+
+def names(lab):
+    """Everything of the lab's kinds that is there, whoever made it."""
+    return {
+        "tables": lab.client("dynamodb").list_tables()["TableNames"],
+        "streams": lab.client("kinesis").list_streams()["StreamNames"],
+        "functions": [each["FunctionName"]
+                      for each in lab.client("lambda").list_functions()["Functions"]],
+        "mappings": [each["UUID"] for each in lab.client(
+            "lambda").list_event_source_mappings()["EventSourceMappings"]],
+        "roles": [each["RoleName"] for each in lab.client("iam").list_roles()["Roles"]],
+        "policies": [each["PolicyName"] for each in lab.client(
+            "iam").list_policies(Scope="Local")["Policies"]],
+        "queues": lab.client("sqs").list_queues().get("QueueUrls", []),
+        "topics": [each["TopicArn"] for each in lab.client("sns").list_topics()["Topics"]],
+        "buckets": [each["Name"] for each in lab.client("s3").list_buckets()["Buckets"]],
+        "log groups": [each["logGroupName"]
+                       for each in lab.client("logs").describe_log_groups()["logGroups"]],
+    }
+
+
+def table(lab, name):
+    lab.client("dynamodb").create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}])
+
+
+def test_it_says_what_it_is_and_what_it_can_not(lab):
+    assert lab.target == "localstack"
+    assert repr(lab) == "<lab on localstack, us-east-1, <wall clock>>"
+    for feature in ("time_travel", "partitions", "invocations", "role_check"):
+        assert not lab.can(feature)
+    for act in (lambda: lab.clock.advance(hours=1), lambda: lab.partitions("T"),
+                lambda: lab.split_partition("T", 1), lab.invocations, lab.backlog):
+        with pytest.raises(NotOnThisTarget, match="LAB_TARGET=embedded"):
+            act()
+
+
+def test_the_doctor_says_that_it_is_ready_and_what_it_lacks(lab):
+    found = lab.doctor()
+    assert found.ready, found
+    assert [check.what for check in found.checks] == ["libraries", *SERVICES]
+    assert repr(found).startswith("localstack: ready for class\n")
+    assert repr(found).count("this target cannot") == 4
+
+
+def test_the_doctor_names_what_does_not_answer(lab, there, monkeypatch):
+    def fail(**_):
+        raise ClientError({"Error": {"Code": "503", "Message": "Service is off"}}, "ListStreams")
+
+    lab.client("kinesis").meta.events.register("before-call.kinesis.ListStreams", fail)
+    found = lab.doctor()
+    assert not found.ready
+    assert [check.what for check in found.checks if not check.well] == ["kinesis"]
+    line = next(line for line in repr(found).splitlines() if "NO  kinesis" in line)
+    assert "-> switch kinesis on in LocalStack" in line
+
+
+def test_two_hundred_messages_are_a_hundred_points_and_leave_nothing(there):
+    with lu.open_lab() as lab:
+        before = names(lab)
+        pipeline = lu.pipeline.deploy(lab)
+        assert lu.pipeline.deploy(lab) == pipeline, "deploying twice changes nothing"
+        pipeline.connect(lab)
+        played = lu.pipeline.play_round(lab, pipeline, seed=1, n=200)
+        assert played.points == 100, played.report()
+        assert played.message_count == 200
+        during = names(lab)
+        assert len(during["tables"]) == len(before["tables"]) + 4
+        assert len(during["mappings"]) == len(before["mappings"]) + 3
+    with lu.open_lab() as lab:
+        assert names(lab) == before
+
+
+def test_a_function_is_deployed_changed_and_deployed_again(lab):
+    role = lab.role("FRole")
+    for answer in ("one", "two"):
+        source = f"def handler(event, context):\n    return '{answer}'\n"
+        arn = lab.deploy_function("F", source, role=role)
+        assert arn.endswith(":function:F")
+        got = lab.client("lambda").invoke(FunctionName="F")
+        assert json.loads(got["Payload"].read()) == answer
+
+
+def test_closing_removes_what_the_lab_made_and_nothing_else(there):
+    with lu.open_lab() as owner:
+        table(owner, "Orders")
+        owner.client("kinesis").create_stream(StreamName="Orders", ShardCount=1)
+        role = owner.role("OrdersRole")
+        owner.deploy_function("Orders", HELLO, role=role)
+        owner.client("lambda").invoke(FunctionName="Orders")
+        owner.client("logs").create_log_group(logGroupName="/aws/lambda/Older")
+        foreign = names(owner)
+
+        with lu.open_lab() as lab:
+            for name in ("Orders2", "MyOrders"):
+                table(lab, name)
+                lab.client("kinesis").create_stream(StreamName=name, ShardCount=1)
+                lab.deploy_function(name, HELLO, role=lab.role(f"{name}Role"))
+                lab.client("lambda").invoke(FunctionName=name)
+            queue = lab.client("sqs").create_queue(QueueName="Orders2")["QueueUrl"]
+            lab.client("sqs").send_message(QueueUrl=queue, MessageBody="x")
+            lab.client("sns").create_topic(Name="Orders2")
+            lab.client("s3").create_bucket(Bucket="orders2")
+            lab.client("s3").put_object(Bucket="orders2", Key="a/b", Body=b"x")
+            iam = lab.client("iam")
+            policy = iam.create_policy(PolicyName="Orders2", PolicyDocument=json.dumps(
+                {"Version": "2012-10-17", "Statement": []}))["Policy"]["Arn"]
+            iam.attach_role_policy(RoleName="Orders2Role", PolicyArn=policy)
+            iam.attach_role_policy(RoleName="OrdersRole", PolicyArn=policy)
+            iam.detach_role_policy(RoleName="OrdersRole", PolicyArn=policy)
+            with pytest.raises(ClientError):
+                table(lab, "Orders")
+            assert names(lab) != foreign
+        assert names(owner) == foreign
+
+
+def test_what_somebody_made_anew_is_not_removed(there):
+    with lu.open_lab() as owner:
+        with lu.open_lab() as lab:
+            table(lab, "Shared")
+            lab.deploy_function("Shared", HELLO, role=lab.role("SharedRole"))
+            arn = owner.client("lambda").get_function(
+                FunctionName="Shared")["Configuration"]["FunctionArn"]
+            lab.client("dynamodb").delete_table(TableName="Shared")
+            lab.client("lambda").delete_function(FunctionName=arn)
+            table(owner, "Shared")
+            owner.deploy_function("Shared", HELLO, role=owner.role("OwnersRole"))
+        assert "Shared" in names(owner)["tables"]
+        assert "Shared" in names(owner)["functions"]
+        assert "SharedRole" not in names(owner)["roles"]
+    with lu.open_lab() as other:
+        assert "Shared" not in names(other)["tables"] + names(other)["functions"]
+
+
+def test_what_is_gone_already_does_no_harm(there):
+    with lu.open_lab() as owner, lu.open_lab() as lab:
+        table(lab, "Fleeting")
+        lab.role("FleetingRole")
+        owner.client("dynamodb").delete_table(TableName="Fleeting")
+
+
+def test_what_can_not_be_removed_is_named_and_tried_again(there):
+    lab = lu.open_lab()
+    table(lab, "Stuck")
+    lab.role("LooseRole")
+    refusing = True
+
+    def refuse(**_):
+        if refusing:
+            raise ClientError({"Error": {"Code": "ResourceInUseException", "Message": "busy"}},
+                              "DeleteTable")
+
+    lab.client("dynamodb").meta.events.register("before-call.dynamodb.DeleteTable", refuse)
+    with pytest.raises(LabError, match="remove by hand what is left: table Stuck: "):
+        lab.close()
+    with lu.open_lab() as other:
+        assert "Stuck" in names(other)["tables"]
+        assert "LooseRole" not in names(other)["roles"], "the rest is removed all the same"
+        refusing = False
+        lab.close()
+        assert "Stuck" not in names(other)["tables"]
+
+
+def test_reset_removes_what_was_made_and_the_lab_goes_on(lab):
+    table(lab, "Brief")
+    lab.reset()
+    assert "Brief" not in lab.client("dynamodb").list_tables()["TableNames"]
+    table(lab, "Brief")
+
+
+def test_a_closed_lab_answers_no_more(there):
+    lab = lu.open_lab()
+    lab.client("dynamodb")
+    lab.close()
+    lab.close()
+    with pytest.raises(LabClosed):
+        lab.client("dynamodb")
+    with pytest.raises(LabClosed):
+        lab.role("Late")
+
+
+def test_a_wait_is_in_seconds_of_the_wall(lab):
+    with pytest.raises(TimeoutError, match="0.2 seconds went by without: Godot comes"):
+        lab.wait_until(_godot, timeout=0.2)
+    assert lab.wait_until(lambda: 5) == 5
+
+
+def _godot():
+    """Godot comes."""
+
+
+def test_what_is_not_there_is_told_by_the_target_itself(lab):
+    with pytest.raises(ClientError) as caught:
+        lab.client("dynamodb").describe_table(TableName="nowhere")
+    assert code_of(caught)[1] == "ResourceNotFoundException"
