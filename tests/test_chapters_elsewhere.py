@@ -1,10 +1,14 @@
-"""A chapter is executed on the second target: its asserts hold, and no cell raises."""
+"""A chapter is executed on the second target: its asserts hold, and no cell raises.
+
+Cells that ask for the embedded target by its name are left out: they would run there once more.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,12 +18,18 @@ from tools.notebooks import run  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
+CHAPTERS = ["connect_the_pipeline"]
 
-@pytest.mark.parametrize("chapter", ["connect_the_pipeline"])
-def test_a_chapter_runs_elsewhere(elsewhere: str, chapter: str) -> None:
-    notebook = run(ROOT / "notebooks" / f"{chapter}.ipynb", LAB_TARGET="localstack",
-                   LAB_MESSAGES="200", AWS_ENDPOINT_URL=elsewhere)
-    shown = [output for cell in notebook.cells if cell.cell_type == "code"
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_runs_elsewhere(elsewhere: str, chapter: str, tmp_path: Path) -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if 'open_lab("embedded"' not in cell.source]
+    copy = tmp_path / f"{chapter}.ipynb"
+    nbformat.write(notebook, copy)
+    executed = run(copy, LAB_TARGET="localstack", LAB_MESSAGES="200", AWS_ENDPOINT_URL=elsewhere,
+                   PYTHONPATH=str(ROOT))
+    shown = [output for cell in executed.cells if cell.cell_type == "code"
              for output in cell.outputs]
     assert not [output for output in shown if output.output_type == "error"]
     text = "".join(str(output.get("text", output.get("data", ""))) for output in shown)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from running import code_of
+from running import EVERYTHING, code_of
 
 import lab_utils as lu
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
@@ -139,7 +139,7 @@ def test_closing_removes_what_the_lab_made_and_nothing_else(there):
             lab.client("s3").put_object(Bucket="orders2", Key="a/b", Body=b"x")
             iam = lab.client("iam")
             policy = iam.create_policy(PolicyName="Orders2", PolicyDocument=json.dumps(
-                {"Version": "2012-10-17", "Statement": []}))["Policy"]["Arn"]
+                {"Version": "2012-10-17", "Statement": [EVERYTHING]}))["Policy"]["Arn"]
             iam.attach_role_policy(RoleName="Orders2Role", PolicyArn=policy)
             iam.attach_role_policy(RoleName="OrdersRole", PolicyArn=policy)
             iam.detach_role_policy(RoleName="OrdersRole", PolicyArn=policy)

@@ -42,6 +42,8 @@ SERVICES = {
 JSON_TARGETS = {"dynamodb": "DynamoDB_20120810"}
 """Services whose headers say nothing but the operation: writing them anew is quicker than reading
 what boto3 sent."""
+STREAMED = frozenset({"s3", "lambda"})
+"""Services whose bodies boto3 reads by their length."""
 PROTOCOLS = {"iam": "query", "sts": "query", "sns": "query", "s3": "rest-xml",
              "lambda": "rest-json"}
 """How a service words its errors, where that is not JSON."""
@@ -219,10 +221,10 @@ class Gateway:
                 transaction: dynamodb.Transaction | None, resume: Resume) -> None:
         answer = self._carry_out(request, guest, transaction)
         if isinstance(answer, HttpAnswer):
-            resume(self._stamped(answer))
+            resume(self._stamped(request, answer))
             return
         event, render = answer
-        event.callbacks.append(lambda done: resume(self._stamped(render(done.value))))
+        event.callbacks.append(lambda done: resume(self._stamped(request, render(done.value))))
 
     def _at_once(self, request: Request, guest: Guest | None) -> HttpAnswer:
         """For a thread that a handler or a cell started: no virtual time passes there."""
@@ -231,18 +233,20 @@ class Gateway:
             answer = wire.error_answer(_protocol(request), ApiError(
                 "ServiceException", "A function cannot be invoked from a thread in the lab: "
                 "invoke it from the cell or the handler itself.", 500))
-        return self._stamped(answer)
+        return self._stamped(request, answer)
 
-    def _stamped(self, answer: HttpAnswer) -> HttpAnswer:
+    def _stamped(self, request: Request, answer: HttpAnswer) -> HttpAnswer:
         """Every answer has a request id; a checksum made before we edited it is dropped."""
         bits = f"{self._ids.getrandbits(128):032X}"
         headers = {name.lower(): value for name, value in answer.headers.items()}
         headers.pop("x-amz-crc32", None)
-        headers["x-amzn-requestid"] = f"{bits}{bits[:20]}"
-        headers["x-amz-request-id"] = bits[:16]
-        if "x-amz-id-2" in headers:
+        if request.service == "s3":
+            headers["x-amz-request-id"] = bits[:16]
             headers["x-amz-id-2"] = base64.b64encode((bits + bits[:16]).encode()).decode()
-        headers["content-length"] = str(len(answer.body))
+        else:
+            headers["x-amzn-requestid"] = f"{bits}{bits[:20]}"
+        if request.service in STREAMED:
+            headers["content-length"] = str(len(answer.body))
         return HttpAnswer(answer.status, headers, answer.body)
 
     # -- carrying out ---------------------------------------------------------------------------

@@ -272,7 +272,20 @@ def _retry_in_virtual_time(client: Any, loader: Any, rng: random.Random, wait: W
         )
     make = _standard_retries if retries.get("mode") == "standard" else _legacy_retries
     handler = make(client, loader, retries, rng, wait)
-    client.meta.events.register(event, handler, unique_id=unique_id)
+    client.meta.events.register(event, _unless_well(handler, service), unique_id=unique_id)
+
+
+def _unless_well(handler: Any, service: str) -> Any:
+    """Ask about retries only where an answer could want one; S3 hides errors behind a 200."""
+    if service == "s3":
+        return handler
+
+    def needs_retry(response: Any, **event: Any) -> Any:
+        if response is not None and response[0].status_code < 300:
+            return None
+        return handler(response=response, **event)
+
+    return needs_retry
 
 
 def _legacy_retries(
