@@ -134,7 +134,7 @@ class Ledger:
         return failures
 
     def _note_logs(self, client: Clients) -> None:
-        """A function makes its log group itself; one that is older than the lab is not the lab's."""
+        """A function makes its log group itself; one older than the lab is not the lab's."""
         log_group = next(kind for kind in KINDS if kind.name == "log group")
         for kind, name in list(self._made):
             if kind.name == "function":

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import (
     COLLECTOR,
-    EVERYTHING,
     code_of,
     connect,
     function,
@@ -195,11 +194,11 @@ def test_lists_by_function_and_by_source(lab):
                                   "Function does not exist")),
     ({"FunctionName": "nobody", "DestinationConfig": {"OnSuccess": {
         "Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}},
-     (400, "InvalidParameterValueException", "Unsupported DestinationConfig parameter for given "
-      "event source mapping type.")),
+     (400, "InvalidParameterValueException", ("Unsupported DestinationConfig parameter for given "
+      "event source mapping type."))),
     ({"StartingPosition": None}, (400, "InvalidParameterValueException",
-     "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: "
-     "Member must not be null.")),
+     ("1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: "
+     "Member must not be null."))),
     ({"StartingPosition": "invalid"}, (400, "ValidationException", None)),
     ({"BatchSize": 10_001}, (400, "ValidationException", None)),
     ({"MaximumBatchingWindowInSeconds": 301}, (400, "ValidationException", None)),
@@ -254,7 +253,7 @@ def test_a_table_stream_has_no_timestamps_to_start_at(lab):
     {"ScalingConfig": {"MaximumConcurrency": 5}}])
 def test_what_is_not_modelled_is_refused_and_says_so(lab, source, change):
     function(lab, COLLECTOR)
-    (name, value), = change.items()
+    name, = change
     status, code, message = refusal(lab, EventSourceArn=source, FunctionName="Worker",
                                     StartingPosition="LATEST", **change)
     assert (status, code) == (501, "NotImplemented")
@@ -287,8 +286,8 @@ def test_a_second_mapping_of_the_same_two_is_refused(lab, source):
     function(lab, COLLECTOR)
     uuid = connect(lab, source)
     expected = (409, "ResourceConflictException",
-                f'The event source arn (" {source} ") and function (" Worker ") provided mapping '
-                f"already exists. Please update or delete the existing mapping with UUID {uuid}")
+                (f'The event source arn (" {source} ") and function (" Worker ") provided mapping '
+                f"already exists. Please update or delete the existing mapping with UUID {uuid}"))
     assert refusal(lab, EventSourceArn=source, FunctionName="Worker",
                    StartingPosition="TRIM_HORIZON") == expected
     function(lab, COLLECTOR, "Other")

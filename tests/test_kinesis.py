@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from itertools import chain, pairwise
 
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
@@ -53,7 +54,7 @@ def test_the_ranges_of_the_shards_tile_the_ring(lab, kinesis, count):
     edges = [bounds(each) for each in found]
     assert edges[0][0] == 0
     assert edges[-1][1] == RING - 1
-    assert all(low == high + 1 for (_, high), (low, _) in zip(edges, edges[1:], strict=False))
+    assert all(low == high + 1 for (_, high), (low, _) in pairwise(edges))
     widths = {high - low for low, high in edges}
     assert max(widths) - min(widths) <= 1, "all alike"
     for each in found:
@@ -115,7 +116,7 @@ def test_describe_and_list_page_by_shards(lab, kinesis):
         StreamName="Stream", PaginationConfig={"PageSize": 10})
     found = [[each["ShardId"] for each in page["StreamDescription"]["Shards"]] for page in pages]
     assert [len(page) for page in found] == [10, 10, 5]
-    assert sum(found, []) == expected
+    assert list(chain(*found)) == expected
     pages = list(kinesis.get_paginator("list_shards").paginate(
         StreamName="Stream", PaginationConfig={"PageSize": 10}))
     assert [len(page["Shards"]) for page in pages] == [10, 10, 5]
@@ -176,7 +177,8 @@ def test_a_call_that_names_no_stream(kinesis):
 @pytest.mark.parametrize(("request_", "named"), [
     ({}, "On-demand"), ({"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}, "On-demand"),
     ({"ShardCount": 1, "Tags": {"a": "b"}}, "Tags"),
-    ({"ShardCount": 1, "MaxRecordSizeInKiB": 2048}, "MaxRecordSizeInKiB")])
+    ({"ShardCount": 1, "MaxRecordSizeInKiB": 2048}, "MaxRecordSizeInKiB"),
+    ({"ShardCount": 1, "RecordDistributionStrategy": "AUTO"}, "RecordDistributionStrategy")])
 def test_what_is_not_modelled_of_a_stream_is_refused(kinesis, request_, named):
     status, code, message = refusal(kinesis.create_stream, StreamName="Stream", **request_)
     assert (status, code) == (501, "NotImplemented")
@@ -330,12 +332,38 @@ def test_an_iterator_that_nobody_handed_out(lab, kinesis, iterator):
         400, "InvalidArgumentException")
 
 
+@pytest.mark.parametrize("call", ["put_record", "put_records", "get_shard_iterator", "get_records"])
+def test_a_dry_run_is_refused_and_not_carried_out(lab, kinesis, call):
+    stream(lab)
+    wanted = {"ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"}
+    entry = {"Data": b"x", "PartitionKey": "k"}
+    iterator = kinesis.get_shard_iterator(StreamName="Stream", **wanted)["ShardIterator"]
+    request = {"put_record": {"StreamName": "Stream", **entry},
+               "put_records": {"StreamName": "Stream", "Records": [entry]},
+               "get_shard_iterator": {"StreamName": "Stream", **wanted},
+               "get_records": {"ShardIterator": iterator}}[call]
+    assert refusal(getattr(kinesis, call), **request, DryRun=True)[:2] == (501, "NotImplemented")
+    assert records(kinesis) == []
+
+
+def test_an_iterator_of_a_deleted_stream_is_not_one_of_its_namesake(lab, kinesis):
+    stream(lab)
+    send(lab, "a", "b", key="k")
+    iterator = kinesis.get_shard_iterator(StreamName="Stream", ShardId="shardId-000000000000",
+                                          ShardIteratorType="LATEST")["ShardIterator"]
+    kinesis.delete_stream(StreamName="Stream")
+    stream(lab)
+    send(lab, "c", "d", "e", key="k")
+    assert refusal(kinesis.get_records, ShardIterator=iterator) == (
+        400, "InvalidArgumentException", "Invalid ShardIterator.")
+
+
 def test_a_shard_that_is_not_there(lab, kinesis):
     stream(lab)
     assert refusal(kinesis.get_shard_iterator, StreamName="Stream", ShardId="shardId-000000000009",
                    ShardIteratorType="LATEST") == (
-        400, "ResourceNotFoundException", "Could not find shard shardId-000000000009 in stream "
-        "Stream under account 123456789012.")
+        400, "ResourceNotFoundException", ("Could not find shard shardId-000000000009 in stream "
+        "Stream under account 123456789012."))
 
 
 def test_one_read_is_bounded_by_bytes(lab, kinesis):
@@ -353,6 +381,19 @@ def test_records_go_after_a_day(lab, kinesis):
     assert len(records(kinesis)) == 2
     lab.clock.advance(hours=2)
     assert [each["Data"] for each in records(kinesis)] == [b"new"]
+
+
+def test_an_iterator_whose_records_went_meanwhile_goes_on_with_the_oldest(lab, kinesis):
+    stream(lab)
+    send(lab, "old", "older", key="k")
+    lab.clock.advance(hours=23, minutes=58)
+    iterator = kinesis.get_shard_iterator(StreamName="Stream", ShardId="shardId-000000000000",
+                                          ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    send(lab, "new", key="k")
+    lab.clock.advance(minutes=3)
+    found = kinesis.get_records(ShardIterator=iterator)
+    assert [each["Data"] for each in found["Records"]] == [b"new"]
+    assert kinesis.get_records(ShardIterator=found["NextShardIterator"])["Records"] == []
 
 
 def test_regions_and_labs_do_not_see_each_other(lab, kinesis):

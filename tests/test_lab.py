@@ -20,7 +20,6 @@ import lab_utils as lu
 from lab_utils.errors import LabClosed, LabError
 from lab_utils.targets import SERVICES
 
-
 # -- opening, closing, beginning again ----------------------------------------------------------
 
 

@@ -215,7 +215,7 @@ def test_a_closed_lab_answers_no_more(there):
 
 
 def test_a_wait_is_in_seconds_of_the_wall(lab):
-    with pytest.raises(TimeoutError, match="0.2 seconds went by without: Godot comes"):
+    with pytest.raises(TimeoutError, match=r"0\.2 seconds went by without: Godot comes"):
         lab.wait_until(_godot, timeout=0.2)
     assert lab.wait_until(lambda: 5) == 5
 

@@ -6,8 +6,6 @@ import pytest
 from botocore.exceptions import ClientError
 from running import EVERYTHING, function, invoke, log_lines
 
-import lab_utils as lu
-
 CHATTY = """
     def handler(event, context):
         for number in range(event or 1):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError
 
 import lab_utils as lu
@@ -163,6 +165,33 @@ def test_records_need_permission_on_the_iterators_stream(open_world: Lab) -> Non
                           {"ShardIterator": iterator})
     assert code == "AccessDeniedException"
     assert f"dynamodb:GetRecords on resource: {STREAM}" in words
+
+
+def test_what_kinesis_handed_out_needs_permission_on_its_stream(open_world: Lab) -> None:
+    kinesis, arn = open_world.client("kinesis"), ARN.format("kinesis", "stream/stream")
+    iterator = kinesis.get_shard_iterator(
+        StreamName="stream", ShardId="shardId-000000000000", ShardIteratorType="LATEST")
+    token = base64.b64encode(b"stream|shardId-000000000000").decode()
+    for operation, params in (("GetRecords", {"ShardIterator": iterator["ShardIterator"]}),
+                              ("ListShards", {"NextToken": token})):
+        call_name = xform_name(operation)
+        open_world.role("Caller", allow(f"kinesis:{operation}", f"{arn}-other"))
+        code, words, _ = call(open_world, "kinesis", call_name, params)
+        assert code == "AccessDeniedException"
+        assert f"kinesis:{operation} on resource: {arn} because" in words
+        open_world.role("Caller", allow(f"kinesis:{operation}", arn))
+        assert call(open_world, "kinesis", call_name, params)[0] == "done"
+
+
+@pytest.mark.parametrize("member", [
+    {}, {"Put": {"TableName": "Table", "Item": {"id": {"S": "b"}}},
+         "Delete": {"TableName": "Table", "Key": KEY}}])
+def test_a_member_of_a_transaction_that_is_no_single_write(
+        open_world: Lab, member: dict[str, Any]) -> None:
+    open_world.role("Caller", allow("dynamodb:*", "*"))
+    refused = call(open_world, "dynamodb", "transact_write_items", {"TransactItems": [member]})
+    assert refused[0] == "ValidationException"
+    assert open_world.client("dynamodb").scan(TableName="Table")["Items"] == [KEY]
 
 
 def test_an_index_is_a_resource_of_its_own(open_world: Lab) -> None:

@@ -31,6 +31,14 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "Tr
 SINGLE_WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
 VIEW_TYPES = ("NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES", "KEYS_ONLY")
 STREAM_MEMBERS = ("StreamSpecification", "LatestStreamArn", "LatestStreamLabel")
+TABLE_MEMBERS = frozenset({"TableName", "AttributeDefinitions", "StreamSpecification",
+                           "SSESpecification", "TableClass", "DeletionProtectionEnabled"})
+MODELLED = {
+    "CreateTable": TABLE_MEMBERS | {"KeySchema", "LocalSecondaryIndexes", "GlobalSecondaryIndexes",
+                                    "BillingMode", "ProvisionedThroughput", "Tags"},
+    "UpdateTable": TABLE_MEMBERS | {"GlobalSecondaryIndexUpdates"},
+}
+"""What may be said about a table; anything else is refused."""
 ItemKey = tuple[str, str]
 
 
@@ -176,6 +184,9 @@ class DynamoDB:
     def _token(self, body: bytes) -> tuple[bytes, str | None, Answer | None]:
         """The client request token of a transaction, and the answer it already has, if any."""
         params = parse_json(body)
+        if any(len(each) != 1 for each in params.get("TransactItems") or ()):
+            raise ApiError("ValidationException", "TransactItems can only contain one of Check, "
+                           "Put, Update or Delete")
         token = params.pop("ClientRequestToken", None)
         if token is None:
             return body, None, None
@@ -202,10 +213,9 @@ class DynamoDB:
     # -- tables ---------------------------------------------------------------------------------
 
     def _create(self, headers: Params, params: Params) -> HttpAnswer:
+        _refuse_unmodelled("CreateTable", params)
         specification = params.pop("StreamSpecification", None)
         view_type = _view_type(specification)
-        if params.get("WarmThroughput") or params.get("ReplicaUpdates"):
-            raise not_modelled("WarmThroughput and replicas of a table", "DynamoDB")
         answer = self._forward(headers, json.dumps(params).encode())
         if answer[0] != 200:
             return HttpAnswer(*answer)
@@ -225,10 +235,7 @@ class DynamoDB:
     def _update(self, headers: Params, params: Params) -> HttpAnswer:
         specification = params.pop("StreamSpecification", None)
         table = self._table(params["TableName"])
-        refused = sorted(set(params) & {"BillingMode", "ProvisionedThroughput", "WarmThroughput",
-                                        "ReplicaUpdates"})
-        if refused:
-            raise not_modelled(f"UpdateTable with {' and '.join(refused)}", "DynamoDB")
+        _refuse_unmodelled("UpdateTable", params)
         if specification is not None:
             _check_switch(table, specification)
         if set(params) > {"TableName"}:
@@ -331,6 +338,13 @@ class DynamoDB:
 def table_name(name: Any) -> Any:
     """The name of a table that was given by its name or its ARN."""
     return name.rpartition("/")[2] if isinstance(name, str) and name.startswith("arn:") else name
+
+
+def _refuse_unmodelled(operation: str, params: Params) -> None:
+    refused = sorted(name for name, value in params.items()
+                     if name not in MODELLED[operation] and value not in (None, [], {}))
+    if refused:
+        raise not_modelled(f"{operation} with {' and '.join(refused)}", "DynamoDB")
 
 
 def _view_type(specification: Params | None) -> str | None:

@@ -72,7 +72,6 @@ class Mapping:
     modified: int
     enabled: bool = True
     began: bool = False
-    polling: bool = False
     deleted: bool = False
     last_result: str = "No records processed"
     pollers: dict[str, Poller] = field(default_factory=dict)
@@ -238,7 +237,6 @@ class EventSourceMappings:
 
     def _start(self, mapping: Mapping) -> None:
         """Polling begins (or goes on): only now is it decided where LATEST is."""
-        mapping.polling = True
         if not mapping.began:
             mapping.began = True
             mapping.source.log.on_birth(lambda shard: self._consider(mapping, shard))
@@ -253,7 +251,6 @@ class EventSourceMappings:
             poller.resume()
 
     def _stop(self, mapping: Mapping) -> None:
-        mapping.polling = False
         for poller in list(mapping.pollers.values()):
             poller.pause()
 
@@ -271,11 +268,9 @@ class EventSourceMappings:
             self._poll(mapping, shard, None)
 
     def _poll(self, mapping: Mapping, shard: Shard, position: int | None, delay: int = 0) -> None:
-        poller = Poller(self, mapping, shard, shard.trimmed if position is None else position,
-                        self._rng.randrange(mapping.source.period), delay)
-        mapping.pollers[shard.id] = poller
-        if not mapping.polling:
-            poller.pause()
+        start = shard.trimmed if position is None else position
+        phase = self._rng.randrange(mapping.source.period)
+        mapping.pollers[shard.id] = Poller(self, mapping, shard, start, phase, delay)
 
     def finished(self, mapping: Mapping, shard: Shard) -> None:
         """A shard is read to its end: its children are next."""

@@ -72,25 +72,29 @@ class KinesisStream:
 
 @dataclass(frozen=True)
 class KinesisIterator:
-    """What a shard iterator says; Kinesis hands out text that nobody can read."""
+    """What a shard iterator says; Kinesis hands out text that nobody can read.
+
+    `created` tells a stream from a later one of its name, whose iterator this is not.
+    """
 
     arn: str
+    created: int
     shard: str
     position: int
     issued: int
 
     def encode(self) -> str:
-        return base64.b64encode(
-            f"{self.arn}|{self.shard}|{self.position}|{self.issued}".encode()).decode()
+        members = self.arn, self.created, self.shard, self.position, self.issued
+        return base64.b64encode("|".join(map(str, members)).encode()).decode()
 
     @classmethod
     def decode(cls, text: str) -> KinesisIterator:
         try:
             inner = base64.b64decode(text.strip('"'), validate=True).decode()
-            arn, shard, position, issued = inner.split("|")
-            return cls(arn, shard, int(position), int(issued))
+            arn, created, shard, position, issued = inner.split("|")
+            return cls(arn, int(created), shard, int(position), int(issued))
         except (ValueError, binascii.Error):
-            raise ApiError("InvalidArgumentException", "Invalid ShardIterator.") from None
+            raise _invalid_iterator() from None
 
 
 class Kinesis:
@@ -109,7 +113,8 @@ class Kinesis:
 
     def create_stream(self, params: Params) -> Params:
         name = params["StreamName"]
-        _refuse(params, "Tags", "WarmThroughputMiBps", "MaxRecordSizeInKiB")
+        _refuse(params, "Tags", "WarmThroughputMiBps", "MaxRecordSizeInKiB",
+                "RecordDistributionStrategy")
         mode = params.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
         if mode != "PROVISIONED" or "ShardCount" not in params:
             raise not_modelled("On-demand capacity of a Kinesis stream: give a ShardCount; it",
@@ -227,11 +232,13 @@ class Kinesis:
                                f"under account {ACCOUNT} is invalid.")
             position = shard.position_of(int(number) + (kind == "AFTER_SEQUENCE_NUMBER"))
         return {"ShardIterator": KinesisIterator(
-            stream.arn, shard.id, position, self._scheduler.now).encode()}
+            stream.arn, stream.created, shard.id, position, self._scheduler.now).encode()}
 
     def get_records(self, params: Params) -> Params:
         iterator = KinesisIterator.decode(params["ShardIterator"])
-        stream = self._stream({"StreamARN": iterator.arn})
+        stream = self._stream(params | {"StreamARN": iterator.arn})
+        if iterator.created != stream.created:
+            raise _invalid_iterator()
         now = self._scheduler.now
         if now - iterator.issued > microseconds(self._physics.kinesis_iterator_life):
             raise ApiError("ExpiredIteratorException", "Iterator expired. The iterator was created "
@@ -245,12 +252,13 @@ class Kinesis:
         result: Params = {"Records": [each.body for each in records], "MillisBehindLatest": behind}
         if shard.open or position < shard.end:
             result["NextShardIterator"] = KinesisIterator(
-                stream.arn, shard.id, position, now).encode()
+                stream.arn, stream.created, shard.id, position, now).encode()
         return result
 
     # -- looking up -----------------------------------------------------------------------------
 
     def _stream(self, params: Params) -> KinesisStream:
+        _refuse(params, "StreamId", "DryRun")
         arn = params.get("StreamARN", "")
         name = params.get("StreamName") or arn.rpartition("/")[2]
         if not name:
@@ -269,6 +277,19 @@ class Kinesis:
             raise ApiError("ResourceNotFoundException", f"Could not find shard {shard_id} in "
                            f"stream {stream.name} under account {ACCOUNT}.")
         return shard
+
+
+def stream_name(params: Params) -> str:
+    """Which stream a request is about: by its name, its ARN, or what an answer handed out."""
+    if "NextToken" in params and "StreamName" not in params:
+        return _token(params["NextToken"])[0]
+    arn = params.get("StreamARN") or (
+        KinesisIterator.decode(params["ShardIterator"]).arn if "ShardIterator" in params else "")
+    return str(params.get("StreamName") or arn.rpartition("/")[2])
+
+
+def _invalid_iterator() -> ApiError:
+    return ApiError("InvalidArgumentException", "Invalid ShardIterator.")
 
 
 def _refuse(params: Params, *names: str) -> None:

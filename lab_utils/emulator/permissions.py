@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 from lab_utils.emulator.backing import ACCOUNT
 from lab_utils.emulator.dynamodb import arn_of_table, table_name
 from lab_utils.emulator.errors import ApiError
+from lab_utils.emulator.kinesis import stream_name
 
 if TYPE_CHECKING:
     from lab_utils.emulator.gateway import Request
@@ -91,8 +92,7 @@ def needs(world: World, request: Request) -> Iterator[Need]:
         arn = body.get("StreamArn") or body.get("ShardIterator", "*").partition("|")[0]
         yield f"dynamodb:{request.operation}", arn
     elif request.service == "kinesis":
-        body = json.loads(request.body)
-        name = body.get("StreamName") or body.get("StreamARN", "").rpartition("/")[2]
+        name = stream_name(json.loads(request.body))
         arn = f"arn:aws:kinesis:{request.region}:{ACCOUNT}:stream/{name}" if name else "*"
         yield f"kinesis:{request.operation}", arn
     elif request.service == "lambda":
@@ -119,9 +119,9 @@ def _for_tables(world: World, request: Request) -> Iterator[Need]:
     operation = request.operation
     if "TransactItems" in body:
         for member in body["TransactItems"]:
-            (kind, action), = member.items()
-            yield (f"dynamodb:{_TRANSACTION_ACTIONS.get(kind, kind)}",
-                   _table_arn(request, action.get("TableName")))
+            for kind, action in member.items():
+                yield (f"dynamodb:{_TRANSACTION_ACTIONS.get(kind, kind)}",
+                       _table_arn(request, action.get("TableName")))
     elif "RequestItems" in body:
         for name in body["RequestItems"]:
             yield f"dynamodb:{operation}", _table_arn(request, name)

@@ -1,0 +1,446 @@
+"""The pages of prose: what they say about the code is what the code does."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from botocore.exceptions import ClientError
+
+import lab_utils as lu
+from lab_utils.emulator import gateway
+from lab_utils.emulator.event_source_mappings import ONLY_DEFAULTS
+from lab_utils.emulator.physics import HOUR, KB, MB, Physics, as_records
+from lab_utils.lab import Lab
+from lab_utils.pipeline import resources
+from lab_utils.pipeline.scoreboard import PATIENCE
+
+mpl.use("Agg")
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+PAGES = sorted(BOOK.glob("*.md"))
+CHAPTER = "../notebooks/connect_the_pipeline"
+
+CELL = re.compile(r"(?<!\\)\|")
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
+REFERENCE = re.compile(r"\[([^\]]+)\]\[([^\]]+)\]")
+DEFINITION = re.compile(r"^\[([^\]]+)\]: (\S+)$", re.MULTILINE)
+ROLE = re.compile(r"\{(doc|term|ref|figure)\}`([^`]+)`")
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+UNITS = {"h": HOUR, "min": 60.0, "s": 1.0, "ms": 1e-3, "KB": KB, "MB": MB}
+QUANTITY = re.compile(r"([\d.,]*\d)\s*([A-Za-z]+)?")
+
+
+def text(name: str) -> str:
+    return (BOOK / f"{name}.md").read_text(encoding="utf-8")
+
+
+def tables(page: str) -> Iterator[list[dict[str, str]]]:
+    """The pipe tables of a page, each a list of rows under the names of its columns."""
+    block: list[list[str]] = []
+    for line in [*page.splitlines(), ""]:
+        if line.startswith("|"):
+            block.append([cell.strip() for cell in CELL.split(line)[1:-1]])
+        elif block:
+            head, _, *rows = block
+            yield [dict(zip(head, row, strict=True)) for row in rows]
+            block = []
+
+
+def rows_under(page: str, column: str) -> list[dict[str, str]]:
+    """The rows of all tables that have this column."""
+    return [row for table in tables(page) for row in table if column in row]
+
+
+def python_blocks(page: str) -> list[str]:
+    return FENCE.findall(page)
+
+
+def quantity(words: str) -> Any:
+    """A constant as the page writes it ("4 to 4.5 h", "1 min, 2 min") as the code has it."""
+    ranged = re.fullmatch(r"(\S+) to (\S+ \S+)", words)
+    parts = words.split(", ") if not ranged else list(ranged.groups())
+    found = [QUANTITY.fullmatch(part) for part in parts]
+    assert all(found), f"{words!r} is no quantity"
+    numbers = [float(each[1].replace(",", "")) for each in found if each]
+    units = [each[2] for each in found if each]
+    values = tuple(number * UNITS.get(unit or units[-1], 1)
+                   for number, unit in zip(numbers, units, strict=True))
+    return values if len(values) > 1 else values[0]
+
+
+def make_table(lab: Lab, name: str = "Changes", **settings: Any) -> str:
+    """An on-demand table with a stream; the stream's ARN."""
+    described = lab.client("dynamodb").create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        **settings)
+    return str(described["TableDescription"]["LatestStreamArn"])
+
+
+def listed(lab: Lab, arn: str) -> tuple[int, int]:
+    """How many shards are listed, and how many of them are open."""
+    lineage = lu.read_lineage(lab.client("dynamodbstreams"), arn)
+    return len(lineage.open_shards) + len(lineage.closed_shards), len(lineage.open_shards)
+
+
+# -- links ------------------------------------------------------------------------------------------
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link can lead to inside a page: its headings, its labels and its figures."""
+    source = path.read_text(encoding="utf-8")
+    named: list[str] = []
+    if path.suffix == ".ipynb":
+        cells = json.loads(source)["cells"]
+        named = [figure["name"] for cell in cells
+                 if (figure := cell["metadata"].get("mystnb", {}).get("figure"))]
+        source = "\n\n".join("".join(each["source"]) for each in cells
+                             if each["cell_type"] == "markdown")
+    return {*map(slug, re.findall(r"^#+ (.+)$", source, re.MULTILINE)), *named,
+            *re.findall(r"^\(([\w-]+)\)=$", source, re.MULTILINE),
+            *re.findall(r"\]\{#([\w-]+)\}", source),
+            *re.findall(r"^:name: (\S+)$", source, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    source = page.read_text(encoding="utf-8")
+    targets = [target for _, target in LINK.findall(source)]
+    defined = dict(DEFINITION.findall(source))
+    used = {name for _, name in REFERENCE.findall(source)}
+    assert used == set(defined), "a reference has no definition, or a definition no use"
+    everywhere = set().union(*(anchors(each) for each in PAGES))
+    for target in [*targets, *defined.values()]:
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path.replace(".html", ".ipynb")).resolve() if path else None
+        assert file is None or file.is_file(), target
+        assert not anchor or anchor in (everywhere if file is None else anchors(file)), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_roles_name_what_there_is(page: Path) -> None:
+    terms = {line.strip().lower() for block in re.findall(
+        r"```\{glossary\}\n(.*?)```", text("glossary"), re.DOTALL)
+        for line in block.splitlines() if line and not line.startswith(" ")}
+    for role, content in ROLE.findall(page.read_text(encoding="utf-8")):
+        target = re.sub(r".*<(.+)>", r"\1", content)
+        if role == "doc":
+            assert (BOOK / f"{target}.md").is_file(), content
+        if role == "term":
+            assert target.lower() in terms, content
+
+
+# -- the first page ---------------------------------------------------------------------------------
+
+
+def test_the_snippet_of_the_first_page(lab: Lab) -> None:
+    snippet, = python_blocks(text("intro"))
+    streams, stream_arn = lab.client("dynamodbstreams"), make_table(lab)
+    names: dict[str, Any] = {"lu": lu, "lab": lab, "streams": streams, "stream_arn": stream_arn}
+    *head, last = ast.parse(snippet).body
+    exec(compile(ast.Module(head, []), "intro.md", "exec"), names)
+    assert isinstance(last, ast.Expr)
+    drawn = eval(compile(ast.Expression(last.value), "intro.md", "eval"), names)
+
+    before, after = names["before"], names["after"]
+    assert len(before.open_shards) == 4
+    assert not any(True for shard in before.open_shards for _ in before.graph.predecessors(shard))
+    assert len(after.open_shards) == 4
+    assert not set(after.open_shards) & set(before.open_shards)
+    parents = [list(after.graph.predecessors(shard)) for shard in after.open_shards]
+    assert sorted(sum(parents, [])) == before.open_shards
+    assert drawn.figure.get_axes()
+
+
+def test_the_targets_of_the_first_page() -> None:
+    now = {row["`LAB_TARGET`"].strip("`"): row["In this release"]
+           for row in rows_under(text("intro"), "`LAB_TARGET`")}
+    assert now.keys() == {"embedded", "localstack", "aws"}
+    assert now["aws"] == "not yet"
+    with pytest.raises(lu.NotOnThisTarget):
+        lu.open_lab("aws")
+
+
+# -- the overview -----------------------------------------------------------------------------------
+
+
+def test_how_many_shards_are_listed() -> None:
+    """Four hours exactly: 24 shards for four hours, then 28 for good, four of them open."""
+    with lu.open_lab("embedded", physics=Physics(rollover=(4 * HOUR, 4 * HOUR))) as lab:
+        arn, seen = make_table(lab), []
+        for _ in range(32):
+            seen.append(listed(lab, arn))
+            lab.clock.advance(hours=1)
+    assert seen[:20] == [(4 * (hour // 4 + 1), 4) for hour in range(20)]
+    assert seen[20:24] == [(24, 4)] * 4
+    assert seen[24:] == [(28, 4)] * 8
+
+
+def test_how_many_shards_are_listed_with_the_ages_that_were_observed() -> None:
+    counts: Counter[int] = Counter()
+    for seed in range(4):
+        with lu.open_lab("embedded", seed=seed) as lab:
+            arn = make_table(lab)
+            lab.clock.advance(hours=25)
+            for _ in range(20):
+                total, open_now = listed(lab, arn)
+                assert open_now == 4
+                counts[total] += 1
+                lab.clock.advance(hours=1)
+    assert min(counts) >= 24
+    assert max(counts) <= 28
+    assert len(counts) > 2
+
+
+def test_a_split_adds_two_shards_to_the_listing(lab: Lab) -> None:
+    arn = make_table(lab)
+    lab.split_partition("Changes", 0)
+    assert listed(lab, arn) == (6, 5)
+
+
+def test_five_writes_leave_four_records(lab: Lab) -> None:
+    arn, dynamodb, streams = make_table(lab), *lab.clients("dynamodb", "dynamodbstreams")
+    new = {"id": {"S": "a"}, "x": {"N": "1"}}
+    dynamodb.put_item(TableName="Changes", Item=new)
+    dynamodb.put_item(TableName="Changes", Item=new)
+    with pytest.raises(ClientError, match="ConditionalCheckFailed"):
+        dynamodb.update_item(
+            TableName="Changes", Key={"id": {"S": "a"}}, UpdateExpression="SET x = :two",
+            ConditionExpression="x = :two", ExpressionAttributeValues={":two": {"N": "2"}})
+    dynamodb.delete_item(TableName="Changes", Key={"id": {"S": "nobody"}})
+    dynamodb.transact_write_items(TransactItems=[
+        {"Put": {"TableName": "Changes", "Item": {"id": {"S": name}}}} for name in "bcd"])
+    records = []
+    for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
+        iterator = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+        records += streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+    assert sorted(each["dynamodb"]["Keys"]["id"]["S"] for each in records) == list("abcd")
+
+
+@pytest.mark.parametrize(("start", "delivered"), [("LATEST", 0), ("TRIM_HORIZON", 2)])
+def test_what_latest_misses_while_a_mapping_is_created(start: str, delivered: int) -> None:
+    """The overview's last question: creating takes six seconds, a burst comes after two."""
+    with lu.open_lab("embedded", physics=Physics(mapping_creation=(6.0, 6.0))) as lab:
+        arn, dynamodb, functions = make_table(lab), *lab.clients("dynamodb", "lambda")
+        role = lab.role("reader", {
+            "Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
+        lab.deploy_function("count", "def handler(event, context): return 0", role=role)
+        dynamodb.put_item(TableName="Changes", Item={"id": {"S": "before"}})
+        lab.clock.advance(seconds=5)
+        functions.create_event_source_mapping(
+            FunctionName="count", EventSourceArn=arn, StartingPosition=start)
+        lab.clock.advance(seconds=2)
+        dynamodb.put_item(TableName="Changes", Item={"id": {"S": "after"}})
+        lab.clock.advance(minutes=1)
+        assert lab.invocations("count").batch_size.sum() == delivered
+
+
+def test_the_stages_of_the_overview() -> None:
+    stages = {row["Stage"]: row for row in rows_under(text("pipeline"), "Stage")}
+    state, map_, reduce = resources.STATE_MAPPING, resources.MAP_MAPPING, resources.REDUCE_MAPPING
+    names = resources.NAMES
+    assert stages["StateLambda"]["Reads"] == (
+        f"`{names.stream}`, {resources.SHARDS} shards, batches of up to {state['BatchSize']}")
+    assert stages["MapLambda"]["Reads"] == (
+        f"stream of `{names.state_table}`, batches of up to {map_['BatchSize']:,}, "
+        f"window {map_['MaximumBatchingWindowInSeconds']} s")
+    assert stages["ReduceLambda"]["Reads"] == (
+        f"stream of `{names.reduce_table}`, batches of up to {reduce['BatchSize']:,}")
+    assert [stages[name]["Writes to"].strip("`") for name in (
+        "generator", "StateLambda", "MapLambda", "ReduceLambda")] == [
+        names.stream, names.state_table, names.reduce_table, names.aggregate_table]
+    assert f"up to {PATIENCE:.0f} seconds" in stages["scoreboard"]["Does"]
+    assert not {"MaximumBatchingWindowInSeconds", "ParallelizationFactor"} & (
+        state.keys() | reduce.keys())
+
+
+# -- what is modelled -------------------------------------------------------------------------------
+
+
+def test_the_table_of_constants() -> None:
+    """Name, value, mark and source of every constant, in the order of the code."""
+    page = [(row["Constant"].strip("`"), quantity(row["Value"]), row["Mark"],
+             row["Source, or reason"])
+            for row in rows_under(text("what_is_modelled"), "Constant")]
+    code = [(each["name"], pytest.approx(each["value"]), each["mark"], each["source"])
+            for each in as_records(Physics())]
+    assert [row[0] for row in page] == [row[0] for row in code]
+    for shown, real in zip(page, code, strict=True):
+        assert shown == real
+
+
+def test_constants_that_the_rules_name() -> None:
+    """A name of ours in the prose is a constant's; their values stand in one place only."""
+    rules = rows_under(text("what_is_modelled"), "The emulator")
+    named = {name for row in rules for cell in row.values()
+             for name in re.findall(r"`([a-z]+(?:_[a-z]+)+|retention|rollover)`", cell)}
+    assert named
+    assert named <= {each["name"] for each in as_records(Physics())}
+
+
+def test_physics_as_the_page_changes_it() -> None:
+    names: dict[str, Any] = {"lu": lu}
+    snippet, = python_blocks(text("what_is_modelled"))
+    exec(snippet.replace("open_lab(", "open_lab('embedded', "), names)
+    with names["lab"] as lab:
+        arn = make_table(lab)
+        lab.clock.advance(hours=4)
+        assert listed(lab, arn) == (8, 4)
+
+
+def test_the_operations_on_offer() -> None:
+    rows = rows_under(text("what_is_modelled"), "Operations")
+    shown = {(row["Client"].strip("`"), row["Answered by"]):
+             set(row["Operations"].split(", ")) for row in rows}
+    real = {(service, who): set(operations)
+            for who, table in (("the lab", gateway.MODELLED), ("MiniStack", gateway.BACKED))
+            for service, operations in table.items()}
+    assert shown == real
+
+
+def refusal(call: Any, **request: Any) -> tuple[str, int]:
+    with pytest.raises(ClientError) as refused:
+        call(**request)
+    answer = refused.value.response
+    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
+
+
+NOT_MODELLED = ("NotImplemented", 501)
+
+OTHER_SETTINGS: dict[str, Any] = {
+    "ParallelizationFactor": 2, "MaximumRetryAttempts": 2, "MaximumRecordAgeInSeconds": 60,
+    "BisectBatchOnFunctionError": True, "FunctionResponseTypes": ["ReportBatchItemFailures"],
+    "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}},
+    "FilterCriteria": {"Filters": [{"Pattern": "{}"}]}, "TumblingWindowInSeconds": 10,
+}
+
+
+def test_settings_of_a_mapping_in_their_default_only(lab: Lab) -> None:
+    shown = {row["Setting of a mapping"].strip("`"): row["Accepted only as"].split(",")[0]
+             for row in rows_under(text("what_is_modelled"), "Setting of a mapping")}
+    assert shown.keys() == ONLY_DEFAULTS.keys() == OTHER_SETTINGS.keys()
+    for name, words in shown.items():
+        default = None if words.startswith("empty") else json.loads(words)
+        assert default in ONLY_DEFAULTS[name] if default is not None else not (
+            ONLY_DEFAULTS[name][0]), name
+
+    arn, functions = make_table(lab), lab.client("lambda")
+    role = lab.role("reader", {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
+    lab.deploy_function("count", "def handler(event, context): return 0", role=role)
+    mapping = {"FunctionName": "count", "EventSourceArn": arn, "StartingPosition": "LATEST"}
+    create = functions.create_event_source_mapping
+    for name, value in OTHER_SETTINGS.items():
+        assert refusal(create, **mapping, **{name: value}) == NOT_MODELLED, name
+    assert refusal(create, **mapping, Tags={"a": "b"}) == NOT_MODELLED
+    assert refusal(create, **mapping, MetricsConfig={"Metrics": ["EventCount"]}) == NOT_MODELLED
+    queue = "arn:aws:sqs:us-east-1:123456789012:q"
+    assert refusal(create, FunctionName="count", EventSourceArn=queue) == NOT_MODELLED
+
+
+def test_what_else_is_refused(lab: Lab) -> None:
+    dynamodb, kinesis, functions, sns = lab.clients("dynamodb", "kinesis", "lambda", "sns")
+    arn = make_table(lab)
+    kinesis.create_stream(StreamName="ticks", ShardCount=1)
+    first = {"ShardId": "shardId-000000000000", "ShardIteratorType": "AT_TIMESTAMP"}
+    shard = lu.read_lineage(lab.client("dynamodbstreams"), arn).open_shards[0]
+    topic = sns.create_topic(Name="news")["TopicArn"]
+    refused = [
+        (kinesis.split_shard, {"StreamName": "ticks", "ShardToSplit": first["ShardId"],
+                               "NewStartingHashKey": "5"}),
+        (kinesis.create_stream, {"StreamName": "any",
+                                 "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}),
+        (kinesis.list_shards, {"StreamName": "ticks", "ShardFilter": {"Type": "AT_LATEST"}}),
+        (kinesis.get_shard_iterator, {"StreamName": "ticks", "Timestamp": 0, **first}),
+        (lab.client("dynamodbstreams").get_shard_iterator, {
+            "StreamArn": arn, "ShardId": shard, "ShardIteratorType": "AT_TIMESTAMP"}),
+        (dynamodb.update_time_to_live, {
+            "TableName": "Changes",
+            "TimeToLiveSpecification": {"Enabled": True, "AttributeName": "x"}}),
+        (dynamodb.update_table, {"TableName": "Changes", "BillingMode": "PROVISIONED"}),
+        (dynamodb.create_backup, {"TableName": "Changes", "BackupName": "now"}),
+        (functions.publish_version, {"FunctionName": "count"}),
+        (sns.subscribe, {"TopicArn": topic, "Protocol": "email", "Endpoint": "a@example.org"}),
+    ]
+    for call, request in refused:
+        assert refusal(call, **request) == NOT_MODELLED, request
+    with pytest.raises(ClientError, match="NotImplemented"):
+        make_table(lab, "Warm", WarmThroughput={
+            "ReadUnitsPerSecond": 13000, "WriteUnitsPerSecond": 5000})
+
+
+def test_what_is_accepted_without_effect(lab: Lab) -> None:
+    """Thousands of records a second to one Kinesis shard, and fifty readers of one shard."""
+    kinesis, streams = lab.clients("kinesis", "dynamodbstreams")
+    kinesis.create_stream(StreamName="ticks", ShardCount=1)
+    began = lab.clock.now()
+    for _ in range(10):
+        answer = kinesis.put_records(
+            StreamName="ticks", Records=[{"Data": b"tick", "PartitionKey": "x"}] * 500)
+        assert answer["FailedRecordCount"] == 0
+    assert (lab.clock.now() - began).total_seconds() < 1
+
+    arn = make_table(lab)
+    shard = lu.read_lineage(streams, arn).open_shards[0]
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard, ShardIteratorType="LATEST")["ShardIterator"]
+    for _ in range(50):
+        streams.get_records(ShardIterator=iterator)
+
+
+# -- the claims -------------------------------------------------------------------------------------
+
+CANNOT = "Can't be checked"
+CLAIM = re.compile(r"\[(\d+)\.\]\{#claim-(\d+)\} (.+)")
+VERDICT = re.compile(r"\*\*([A-Z][a-z' ]+)\.\*\* (.+)\*\(.+\)\*")
+
+
+def test_every_claim_has_a_number_a_verdict_and_a_source() -> None:
+    rows = rows_under(text("claims"), "The lab says")
+    for number, row in enumerate(rows, start=1):
+        claim = CLAIM.fullmatch(row["The lab says"])
+        assert claim, row
+        assert claim[1] == claim[2] == str(number)
+        assert VERDICT.fullmatch(row["What is true today (source)"]), row
+    found = Counter(VERDICT.match(row["What is true today (source)"])[1] for row in rows)
+    assert (f"Of {len(rows)} statements {found['Holds']} hold, {found['Imprecise']} are imprecise, "
+            f"{found['Outdated']} are outdated, {found['Contestable']} are contestable, and "
+            f"{found[CANNOT]} can't be checked"
+            ) in text("claims")
+
+
+def test_what_is_shown_is_a_section_of_the_chapter() -> None:
+    """The words of a link are the words of the heading that it leads to."""
+    definitions = dict(DEFINITION.findall(text("claims")))
+    for row in rows_under(text("claims"), "Shown"):
+        links = REFERENCE.findall(row["Shown"])
+        plain = row["Shown"] in ("not shown yet", "not a subject here") or CHAPTER in row["Shown"]
+        assert bool(links) != plain, row
+        for words, name in links:
+            assert definitions[name] == f"{CHAPTER}.html#{slug(words)}"
+
+
+def test_the_shorter_numbers_of_claims_are_right() -> None:
+    """Elsewhere a claim is named by its number, and the link leads to that number."""
+    for page in PAGES:
+        for words, target in LINK.findall(page.read_text(encoding="utf-8")):
+            if target.startswith("#claim-"):
+                assert words == f"claim {target.removeprefix('#claim-')}"
