@@ -364,6 +364,11 @@ ERRORS: dict[str, tuple[str, Item, str, str]] = {
         "StreamEnabled": True}}, "ValidationException", "StreamViewType must be specified"),
     "not modelled": ("update_table", {"TableName": "Table", "BillingMode": "PROVISIONED"},
                      "NotImplemented", "is not modelled by DynamoDB"),
+    "two writes in one member": (
+        "transact_write_items", {"TransactItems": [{
+            "Put": {"TableName": "Table", "Item": A},
+            "Delete": {"TableName": "Table", "Key": item("b")}}]},
+        "ValidationException", "TransactItems can only contain one of Check, Put, Update"),
     "not offered": ("describe_time_to_live", {"TableName": "Table"}, "NotImplemented",
                     "The lab does not offer DescribeTimeToLive of dynamodb."),
 }
@@ -393,6 +398,19 @@ def test_the_old_item_comes_with_a_failed_condition(lab: Lab) -> None:
             TableName="Table", Item=item("a"), ConditionExpression="attribute_not_exists(id)",
             ReturnValuesOnConditionCheckFailure="ALL_OLD")
     assert refused.value.response["Item"] == A
+
+
+@pytest.mark.parametrize("member", [
+    {"OnDemandThroughput": {"MaxWriteRequestUnits": 1}}, {"ResourcePolicy": "{}"},
+    {"WarmThroughput": {"ReadUnitsPerSecond": 15000}},
+    {"GlobalTableSettingsReplicationMode": "ENABLED"}])
+def test_what_would_be_ignored_of_a_table_is_refused(lab: Lab, member: Item) -> None:
+    with pytest.raises(ClientError, match=f"CreateTable with {min(member)} is not modelled"):
+        make_table(lab, **member)
+    if "ResourcePolicy" not in member:  # UpdateTable has none
+        make_table(lab)
+        with pytest.raises(ClientError, match=f"UpdateTable with {min(member)} is not modelled"):
+            lab.client("dynamodb").update_table(TableName="Table", **member)
 
 
 def test_a_refused_switch_of_the_stream_changes_nothing_else(lab: Lab) -> None:

@@ -161,6 +161,11 @@ def test_an_unknown_mapping_is_not_found(lab):
             404, "ResourceNotFoundException", "The resource you requested does not exist.")
 
 
+def test_a_marker_that_nobody_handed_out(lab):
+    assert refusal(lab, "list_event_source_mappings", Marker="abc")[:2] == (
+        400, "InvalidParameterValueException")
+
+
 def test_lists_by_function_and_by_source(lab):
     sources = [stream(lab, name) for name in ("A", "B", "C")]
     for name in ("One", "Two"):
@@ -809,6 +814,8 @@ def test_a_deleted_mapping_stops(lab, source):
     lab.clock.advance(hours=9)
     assert lab.invocations().empty
     assert lab.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
+    read = lab._world("invocations").region("us-east-1").source(source)
+    assert read.log._birth_watchers == [], "nothing keeps it"
 
 
 def test_a_mapping_outlives_its_function(lab):

@@ -169,6 +169,8 @@ def test_a_role_that_does_not_trust_lambda_is_refused(lab):
     ({"TracingConfig": {"Mode": "Active"}}, "Tracing"),
     ({"Runtime": "nodejs22.x"}, "nodejs22.x"),
     ({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}, "ZipFile"),
+    ({"Code": {"ZipFile": zipped(), "SourceKMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/k"}},
+     "SourceKMSKeyArn"),
     ({"PackageType": "Image", "Code": {"ImageUri": "i"}, "Runtime": None, "Handler": None},
      "container image")])
 def test_what_is_not_modelled_is_refused_and_says_so(lab, changes, named):
@@ -178,6 +180,36 @@ def test_what_is_not_modelled_is_refused_and_says_so(lab, changes, named):
     assert named in str(caught.value)
     assert "not modelled" in str(caught.value)
     assert lab.client("lambda").list_functions()["Functions"] == []
+
+
+@pytest.mark.parametrize(("call", "request_"), [
+    ("invoke", {"ClientContext": "e30="}), ("invoke", {"TenantId": "tenant"}),
+    ("invoke", {"DurableExecutionName": "name"}),
+    ("update_function_configuration", {"Runtime": "nodejs22.x"}),
+    ("list_functions", {"MasterRegion": "eu-west-1"})])
+def test_what_would_be_ignored_is_refused(lab, call, request_):
+    create(lab)
+    name = {} if call == "list_functions" else {"FunctionName": "Worker"}
+    status, code, message = refusal(lab, call, **name, **request_)
+    assert (status, code) == (501, "NotImplemented")
+    assert min(request_.values()) in message or min(request_) in message
+
+
+@pytest.mark.parametrize("call", [
+    "invoke", "get_function", "get_function_configuration", "delete_function"])
+def test_a_function_has_neither_versions_nor_aliases(lab, call):
+    create(lab)
+    assert refusal(lab, call, FunctionName="Worker", Qualifier="1") == (
+        404, "ResourceNotFoundException",
+        "Function not found: arn:aws:lambda:us-east-1:123456789012:function:Worker:1")
+    assert invoke(lab)["answer"] == 1
+
+
+def test_only_all_of_a_function_can_be_deleted(lab):
+    create(lab)
+    assert refusal(lab, "delete_function", FunctionName="Worker", Qualifier="$LATEST")[:2] == (
+        400, "InvalidParameterValueException")
+    assert invoke(lab)["answer"] == 1
 
 
 def test_an_operation_that_is_not_offered_says_so(lab):
@@ -456,6 +488,22 @@ def test_an_invocation_under_way_ends_with_the_code_it_began_with(lab):
     assert list(lab.invocations()["outcome"]) == ["ok", "ok"]
     assert len(set(lab.invocations()["instance"])) == 2
     assert invoke(lab)["answer"] == "new", "the old instance is not used again"
+
+
+def test_an_invocation_under_way_keeps_the_settings_it_began_with(lab):
+    function(lab, "import time\ndef handler(event, context):\n    time.sleep(5)\n", timeout=1)
+    function(lab, '''
+        import boto3
+
+        def handler(event, context):
+            boto3.client("lambda").update_function_configuration(
+                FunctionName="Worker", Handler="app.another", Timeout=4, MemorySize=512)
+    ''', "Changer")
+    invoke(lab, "Changer", InvocationType="Event")  # done while the first one starts
+    answer = invoke(lab, LogType="Tail")
+    assert answer["answer"]["errorMessage"].endswith("Task timed out after 1.00 seconds")
+    assert "Memory Size: 128 MB" in base64.b64decode(answer["LogResult"]).decode()
+    assert invoke(lab)["answer"]["errorType"] == "Runtime.HandlerNotFound", "settings are new now"
 
 
 def test_the_environment_tells_where_it_runs(lab):

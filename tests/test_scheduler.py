@@ -103,12 +103,14 @@ def test_waiting_for_what_never_happens_is_told(world: Scheduler) -> None:
     world.sleep(1)
 
 
-def test_a_foreign_thread_cannot_wait(world: Scheduler) -> None:
+@pytest.mark.parametrize("move", [lambda world: world.sleep(1), lambda world: world.run(world.now)])
+def test_a_foreign_thread_cannot_move_time(
+        world: Scheduler, move: Callable[[Scheduler], Any]) -> None:
     told: list[str] = []
 
     def work() -> None:
         try:
-            world.sleep(1)
+            move(world)
         except LabError as refused:
             told.append(str(refused))
 

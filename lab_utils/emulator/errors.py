@@ -26,3 +26,10 @@ def not_modelled(what: str, service: str = "the lab") -> ApiError:
     """
     return ApiError(
         "NotImplemented", f"{what} is not modelled by {service} (embedded target).", 501)
+
+
+def refuse(params: dict[str, Any], thing: str, *names: str, service: str) -> None:
+    """Refuse the members of a request that would have no effect."""
+    for name in names:
+        if params.get(name):
+            raise not_modelled(f"{name} of {thing}", service)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -71,11 +72,12 @@ class Mapping:
     state: str
     modified: int
     enabled: bool = True
-    began: bool = False
     deleted: bool = False
     last_result: str = "No records processed"
     pollers: dict[str, Poller] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
+    watcher: Callable[[Shard], None] | None = None
+    """Told of newborn shards; None before the first poll."""
     waiting: dict[str, list[Shard]] = field(default_factory=dict)
     """Shards whose turn comes after that of a parent, by the parent's id. A parent that is read
     late may have left the stream's log by then, and its children with it; they are not skipped."""
@@ -135,7 +137,10 @@ class EventSourceMappings:
         found = [mapping for mapping in self._mappings.values()
                  if params.get("EventSourceArn") in (None, mapping.source.arn)
                  and (function is None or (wanted and wanted.name == mapping.function))]
-        start = int(params.get("Marker") or 0)
+        marker = params.get("Marker") or "0"
+        if not marker.isdecimal():
+            raise _invalid("Invalid Marker")
+        start = int(marker)
         stop = start + params.get("MaxItems", 100)
         result: Params = {"EventSourceMappings": [self._described(each)
                                                   for each in found[start:stop]]}
@@ -170,6 +175,8 @@ class EventSourceMappings:
         _refuse_unsettled(mapping, "delete")
         mapping.state = "Deleting"
         mapping.deleted = True
+        if mapping.watcher is not None:
+            mapping.source.log.off_birth(mapping.watcher)
         self._stop(mapping)
         self._scheduler.after(between(self._rng, self._physics.mapping_update),
                               lambda: self._mappings.pop(mapping.uuid, None))
@@ -237,9 +244,9 @@ class EventSourceMappings:
 
     def _start(self, mapping: Mapping) -> None:
         """Polling begins (or goes on): only now is it decided where LATEST is."""
-        if not mapping.began:
-            mapping.began = True
-            mapping.source.log.on_birth(lambda shard: self._consider(mapping, shard))
+        if mapping.watcher is None:
+            mapping.watcher = partial(self._consider, mapping)
+            mapping.source.log.on_birth(mapping.watcher)
             for shard in mapping.source.log:
                 if mapping.start == "TRIM_HORIZON":
                     self._consider(mapping, shard)
@@ -256,7 +263,7 @@ class EventSourceMappings:
 
     def _consider(self, mapping: Mapping, shard: Shard) -> None:
         """Read a shard once its parents are read to their end (or gone)."""
-        if mapping.deleted or shard.id in mapping.pollers:
+        if shard.id in mapping.pollers:
             return
         before = [parent for parent in shard.parents if parent not in mapping.finished
                   and (parent in mapping.pollers or mapping.source.log.get(parent) is not None)]

@@ -10,8 +10,9 @@ import base64
 import io
 import json
 import re
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,6 +26,7 @@ from lab_utils.emulator.errors import ApiError
 from lab_utils.emulator.physics import Range, between, microseconds
 from lab_utils.emulator.scheduler import Guest, Resume, current_guest
 from lab_utils.emulator.wire import HttpAnswer
+from lab_utils.errors import LabError
 
 if TYPE_CHECKING:
     from lab_utils.emulator.lambda_functions import Instance
@@ -42,6 +44,8 @@ SERVICES = {
 JSON_TARGETS = {"dynamodb": "DynamoDB_20120810"}
 """Services whose headers say nothing but the operation: writing them anew is quicker than reading
 what boto3 sent."""
+LONGEST_POLL = 20
+"""Seconds that a queue lets anybody wait for a message."""
 STREAMED = frozenset({"s3", "lambda"})
 """Services whose bodies boto3 reads by their length."""
 PROTOCOLS = {"iam": "query", "sts": "query", "sns": "query", "s3": "rest-xml",
@@ -124,6 +128,8 @@ BACKED = {
 AWS_HOSTS = (".amazonaws.com", ".api.aws")
 WITHOUT_REGION = ("iam", "sts", "s3")
 """Services with one endpoint for all Regions; elsewhere a host that names none does not exist."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Threads that a cell or a handler started call at any moment, and labs share MiniStack."""
 _REGION_IN_HOST = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
 
 
@@ -154,7 +160,20 @@ class Gateway:
 
     def answer(self, prepared: AWSPreparedRequest, event_name: str) -> AWSResponse:
         """botocore's `before-send`: what is returned here is never sent anywhere."""
+        return self._answer(prepared, event_name, current_guest())
+
+    def answer_function(self, prepared: AWSPreparedRequest, event_name: str) -> AWSResponse:
+        """The same for a function's clients: a thread that its code started has its role too."""
         guest = current_guest()
+        if guest is None and self._scheduler.in_foreign_thread:
+            guest = self._scheduler.inside
+            if guest is None:
+                raise LabError("A thread of a function called AWS while its handler did not run: "
+                               "let the handler wait for its threads.")
+        return self._answer(prepared, event_name, guest)
+
+    def _answer(self, prepared: AWSPreparedRequest, event_name: str,
+                guest: Guest | None) -> AWSResponse:
         if guest is None:
             self._scheduler.check_open()
         _, service, operation = event_name.split(".")
@@ -245,7 +264,7 @@ class Gateway:
             headers["x-amz-id-2"] = base64.b64encode((bits + bits[:16]).encode()).decode()
         else:
             headers["x-amzn-requestid"] = f"{bits}{bits[:20]}"
-        if request.service in STREAMED:
+        if request.service in STREAMED and request.method != "HEAD":
             headers["content-length"] = str(len(answer.body))
         return HttpAnswer(answer.status, headers, answer.body)
 
@@ -253,16 +272,17 @@ class Gateway:
 
     def _carry_out(self, request: Request, guest: Guest | None,
                    transaction: dynamodb.Transaction | None) -> Any:
-        self._scheduler.critical += 1
-        try:
-            if guest is not None:
-                owner: Instance = guest.owner
-                self._world.permissions.check(request, owner.role, owner.session_name)
-            return self._dispatch(request, transaction)
-        except ApiError as error:
-            return wire.error_answer(_protocol(request), error)
-        finally:
-            self._scheduler.critical -= 1
+        with _ONE_AT_A_TIME:
+            self._scheduler.critical += 1
+            try:
+                if guest is not None:
+                    owner: Instance = guest.owner
+                    self._world.permissions.check(request, owner.role, owner.session_name)
+                return self._dispatch(request, transaction)
+            except ApiError as error:
+                return wire.error_answer(_protocol(request), error)
+            finally:
+                self._scheduler.critical -= 1
 
     def _dispatch(self, request: Request, transaction: dynamodb.Transaction | None) -> Any:
         region = self._world.region(request.region)
@@ -333,9 +353,14 @@ class Gateway:
     def _receive(self, request: Request) -> Any:
         """A long poll waits in virtual time, asking four times a second."""
         params = wire.parse_json(request.body)
-        patience = self._scheduler.now + microseconds(params.pop("WaitTimeSeconds", 0))
-        short = Request(request.service, request.operation, request.region, request.method,
-                        request.path, request.query, request.headers, json.dumps(params).encode())
+        wait = params.get("WaitTimeSeconds")
+        if wait is None:
+            wait = self._usual_wait(request, params)
+        if not 0 <= wait <= LONGEST_POLL:
+            raise ApiError("InvalidParameterValue", f"Value {wait} for parameter WaitTimeSeconds "
+                           f"is invalid. Reason: Must be >= 0 and <= {LONGEST_POLL}, if provided.")
+        patience = self._scheduler.now + microseconds(wait)
+        short = replace(request, body=json.dumps(params | {"WaitTimeSeconds": 0}).encode())
 
         def ask() -> Generator[Any, Any, HttpAnswer]:
             while True:
@@ -346,6 +371,15 @@ class Gateway:
                 yield self._scheduler.env.timeout(microseconds(0.25))
 
         return self._scheduler.env.process(ask()), lambda answer: answer
+
+    def _usual_wait(self, request: Request, params: dict[str, Any]) -> int:
+        """How long a queue lets those wait who do not say."""
+        name = "ReceiveMessageWaitTimeSeconds"
+        asked = {"QueueUrl": params.get("QueueUrl"), "AttributeNames": [name]}
+        answer = self._forward(replace(
+            request, operation="GetQueueAttributes", body=json.dumps(asked).encode(),
+            headers=request.headers | {"x-amz-target": "AmazonSQS.GetQueueAttributes"}))
+        return int(json.loads(answer.body or b"{}").get("Attributes", {}).get(name, 0))
 
 
 class _Raw(io.BytesIO):
@@ -380,7 +414,7 @@ def _rendered(model: OperationModel, render: Callable[[Any], dict[str, Any]],
 
 def _refuse_subscribers_outside(request: Request) -> None:
     protocol = parse_qs(request.body.decode()).get("Protocol", [""])[0]
-    if protocol not in ("sqs", "lambda"):
+    if protocol != "sqs":
         raise ApiError("NotImplemented", f"The lab does not deliver to {protocol}: it reaches "
                        "nothing outside of itself. Subscribe a queue.", 501)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab_utils.emulator.backing import ACCOUNT
-from lab_utils.emulator.errors import ApiError, not_modelled
+from lab_utils.emulator.errors import ApiError, not_modelled, refuse
 from lab_utils.emulator.partitions import RING, key_hash
 from lab_utils.emulator.physics import MICROSECONDS, microseconds
 from lab_utils.emulator.shards import Record, Shard, ShardLog
@@ -113,8 +113,8 @@ class Kinesis:
 
     def create_stream(self, params: Params) -> Params:
         name = params["StreamName"]
-        _refuse(params, "Tags", "WarmThroughputMiBps", "MaxRecordSizeInKiB",
-                "RecordDistributionStrategy")
+        refuse(params, "a stream", "Tags", "WarmThroughputMiBps", "MaxRecordSizeInKiB",
+               "RecordDistributionStrategy", service="Kinesis")
         mode = params.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
         if mode != "PROVISIONED" or "ShardCount" not in params:
             raise not_modelled("On-demand capacity of a Kinesis stream: give a ShardCount; it",
@@ -169,7 +169,7 @@ class Kinesis:
                 "EnhancedMonitoring": [{"ShardLevelMetrics": []}], "EncryptionType": "NONE"}
 
     def list_shards(self, params: Params) -> Params:
-        _refuse(params, "ShardFilter", "StreamCreationTimestamp")
+        refuse(params, "a stream", "ShardFilter", "StreamCreationTimestamp", service="Kinesis")
         if "NextToken" in params:
             name, _, after = _token(params["NextToken"])
             stream = self._stream({"StreamName": name})
@@ -258,7 +258,7 @@ class Kinesis:
     # -- looking up -----------------------------------------------------------------------------
 
     def _stream(self, params: Params) -> KinesisStream:
-        _refuse(params, "StreamId", "DryRun")
+        refuse(params, "a request", "StreamId", "DryRun", service="Kinesis")
         arn = params.get("StreamARN", "")
         name = params.get("StreamName") or arn.rpartition("/")[2]
         if not name:
@@ -290,12 +290,6 @@ def stream_name(params: Params) -> str:
 
 def _invalid_iterator() -> ApiError:
     return ApiError("InvalidArgumentException", "Invalid ShardIterator.")
-
-
-def _refuse(params: Params, *names: str) -> None:
-    for name in names:
-        if params.get(name):
-            raise not_modelled(f"{name} of a stream", "Kinesis")
 
 
 def _next_token(name: str, after: str) -> str:

@@ -16,14 +16,14 @@ import random
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import simpy
 
 from lab_utils.emulator.backing import ACCOUNT
-from lab_utils.emulator.errors import ApiError, not_modelled
+from lab_utils.emulator.errors import ApiError, not_modelled, refuse
 from lab_utils.emulator.guest import Context, GuestError, GuestModules, describe_error, error_log
 from lab_utils.emulator.logbook import LogStream
 from lab_utils.emulator.physics import MB, MICROSECONDS, between, microseconds
@@ -77,6 +77,8 @@ class Instance:
 
     world: World
     function: Function
+    settings: Function
+    """The function as it was configured when the instance began, which it keeps to its end."""
     number: int
     log: LogStream
     modules: GuestModules | None = None
@@ -93,7 +95,7 @@ class Instance:
     @property
     def role(self) -> str:
         """Whose permissions the instance's AWS calls have."""
-        return self.function.role
+        return self.settings.role
 
     @property
     def session_name(self) -> str:
@@ -170,8 +172,6 @@ class Functions:
         if not runtime or not params.get("Handler"):
             raise ApiError("InvalidParameterValueException", "Runtime and Handler are mandatory "
                            "parameters for functions created with deployment packages.")
-        if not runtime.startswith("python3"):
-            raise not_modelled(f"The runtime {runtime!r}: only Python", "Lambda")
         self._check_role(params["Role"])
         files, digest, size = _unzip(params["Code"])
         function = Function(self._region.name, name, params["Role"], params["Handler"],
@@ -183,7 +183,7 @@ class Functions:
             "StateReasonCode": "Creating"}
 
     def get(self, params: Params) -> Params:
-        function = self._function(params["FunctionName"])
+        function = self._function(params)
         result: Params = {"Configuration": self._configuration(function), "Tags": {},
                           "Code": {"RepositoryType": "S3"}}
         if function.reserved is not None:
@@ -191,9 +191,10 @@ class Functions:
         return result
 
     def get_configuration(self, params: Params) -> Params:
-        return self._configuration(self._function(params["FunctionName"]))
+        return self._configuration(self._function(params))
 
     def list(self, params: Params) -> Params:
+        refuse(params, "a function", "MasterRegion", service="Lambda")
         names = [name for name in sorted(self._functions) if name > params.get("Marker", "")]
         page = names[:params.get("MaxItems", 50)]
         result: Params = {"Functions": [self._configuration(self._functions[each])
@@ -204,7 +205,7 @@ class Functions:
 
     def update_code(self, params: Params) -> Params:
         _check_settings(params)
-        function = self._function(params["FunctionName"])
+        function = self._function(params)
         _refuse_stale(function, params)
         files, digest, size = _unzip(params)
         if not params.get("DryRun"):
@@ -214,7 +215,7 @@ class Functions:
 
     def update_configuration(self, params: Params) -> Params:
         _check_settings(params)
-        function = self._function(params["FunctionName"])
+        function = self._function(params)
         _refuse_stale(function, params)
         if "Role" in params:
             self._check_role(params["Role"])
@@ -222,12 +223,15 @@ class Functions:
         return self._configuration(function)
 
     def delete(self, params: Params) -> Params:
-        function = self._function(params["FunctionName"])
+        function = self._function(params)
+        if "Qualifier" in params:
+            raise ApiError("InvalidParameterValueException", "$LATEST version cannot be deleted "
+                           "without deleting the function.")
         del self._functions[function.name]
         return {"StatusCode": 204}
 
     def put_concurrency(self, params: Params) -> Params:
-        function = self._function(params["FunctionName"])
+        function = self._function(params)
         wanted = params["ReservedConcurrentExecutions"]
         others = self._reserved() - (function.reserved or 0)
         least = self._physics.unreserved_concurrency
@@ -239,20 +243,19 @@ class Functions:
         return {"ReservedConcurrentExecutions": wanted}
 
     def get_concurrency(self, params: Params) -> Params:
-        function = self._function(params["FunctionName"])
+        function = self._function(params)
         return {} if function.reserved is None else {
             "ReservedConcurrentExecutions": function.reserved}
 
     def delete_concurrency(self, params: Params) -> Params:
-        self._function(params["FunctionName"]).reserved = None
+        self._function(params).reserved = None
         return {}
 
     def invoke_api(self, params: Params) -> Params | tuple[simpy.Event, Callable[[Any], Params]]:
         """Invoke: at once (an event to wait for, and how to answer then), later, or not at all."""
-        function = self._function(params["FunctionName"])
-        if params.get("Qualifier", "$LATEST") != "$LATEST":
-            raise ApiError("ResourceNotFoundException", "Function not found: "
-                           f"{function.arn}:{params['Qualifier']}", 404)
+        function = self._function(params)
+        refuse(params, "an invocation", "ClientContext", "DurableExecutionName", "TenantId",
+               service="Lambda")
         kind = params.get("InvocationType", "RequestResponse")
         payload = self._payload(params.get("Payload") or b"{}", kind)
         if kind == "DryRun":
@@ -335,11 +338,14 @@ class Functions:
             configuration["Environment"] = {"Variables": function.environment}
         return configuration
 
-    def _function(self, name: str) -> Function:
+    def _function(self, params: Params) -> Function:
+        """The function that a request names; it has no versions and no aliases."""
+        name, qualifier = params["FunctionName"], params.get("Qualifier", "$LATEST")
         function = self.find(name)
-        if function is None:
+        if function is None or qualifier != "$LATEST":
             arn = name if name.startswith("arn:") else (
                 f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:{name}")
+            arn += "" if qualifier == "$LATEST" else f":{qualifier}"
             raise ApiError("ResourceNotFoundException", f"Function not found: {arn}", 404)
         return function
 
@@ -365,7 +371,7 @@ class Functions:
         function.running += 1
         instance = self._take_instance(function)
         row["instance"] = instance.name
-        run = _Run(self, function, instance, payload, row, done)
+        run = _Run(self, instance, payload, row, done)
         delay = between(self._rng, self._physics.invoke_overhead)
         delay += microseconds(len(payload) / self._physics.payload_rate)
         if instance.handler is None:
@@ -402,7 +408,8 @@ class Functions:
         day = datetime.fromtimestamp(self._scheduler.now / MICROSECONDS, UTC).strftime("%Y/%m/%d")
         log = LogStream(self._world.logbook, self._region.name, function.log_group,
                         f"{day}/[$LATEST]{self._rng.getrandbits(128):032x}")
-        instance = Instance(self._world, function, function.started_instances, log)
+        instance = Instance(self._world, function, replace(function, idle=[]),
+                            function.started_instances, log)
         instance.modules = GuestModules(
             dict(function.files), environ=self._environ(function, log),
             now=lambda: self._scheduler.now, sleep=self._scheduler.sleep,
@@ -421,11 +428,11 @@ class Functions:
             "_HANDLER": function.handler, "TZ": ":UTC", "LANG": "en_US.UTF-8",
             **function.environment}
 
-    def release(self, instance: Instance, alive: bool, generation: int) -> None:
+    def release(self, instance: Instance, alive: bool) -> None:
         """An invocation is over: its instance waits for the next one, if it is to live on."""
         function = instance.function
         function.running -= 1
-        if alive and generation == function.generation:
+        if alive and instance.settings.generation == function.generation:
             instance.last_used = self._scheduler.now
             function.idle.append(instance)
 
@@ -433,12 +440,11 @@ class Functions:
 class _Run:
     """One invocation, from its instance's first line to the REPORT in the log."""
 
-    def __init__(self, functions: Functions, function: Function, instance: Instance, payload: str,
+    def __init__(self, functions: Functions, instance: Instance, payload: str,
                  row: dict[str, Any], done: simpy.Event) -> None:
-        self._functions, self._function, self._instance = functions, function, instance
+        self._functions, self._instance, self._settings = functions, instance, instance.settings
         self._scheduler = functions._scheduler
         self._payload, self._row, self._done = payload, row, done
-        self._generation = function.generation
         self._request_id = functions._world.new_id(functions._rng)
         self._began = 0
         self._guest: Guest | None = None
@@ -450,7 +456,7 @@ class _Run:
         instance.request_id = self._request_id
         log.tail = []
         log.line(f"START RequestId: {self._request_id} Version: $LATEST")
-        self._scheduler.after(self._function.timeout * MICROSECONDS, self._time_out)
+        self._scheduler.after(self._settings.timeout * MICROSECONDS, self._time_out)
         self._context = self._make_context()
         self._guest = self._scheduler.start(self._work, instance, log)
         self._guest.done.callbacks.append(lambda event: self._end(event.value))
@@ -462,7 +468,7 @@ class _Run:
         try:
             instance.modules.activate()
             if instance.handler is None:
-                instance.handler = instance.modules.lookup(self._function.handler)
+                instance.handler = instance.modules.lookup(self._settings.handler)
             answer = instance.handler(json.loads(self._payload), self._context)
             return Result("ok", _to_json(answer, self._functions._physics.payload_bytes))
         except GuestEnded:
@@ -488,7 +494,7 @@ class _Run:
         self._finish(value if isinstance(value, Result) else self._stopped(value))
 
     def _make_context(self) -> Context:
-        function, ends = self._function, self._began + self._function.timeout * MICROSECONDS
+        function, ends = self._settings, self._began + self._settings.timeout * MICROSECONDS
         return Context(
             function_name=function.name, function_version="$LATEST",
             invoked_function_arn=function.arn, memory_limit_in_mb=function.memory,
@@ -509,7 +515,7 @@ class _Run:
         if self._row["outcome"] is not None or self._guest is None:
             return
         self._scheduler.abandon(self._guest)
-        message = f"Task timed out after {self._function.timeout:.2f} seconds"
+        message = f"Task timed out after {self._settings.timeout:.2f} seconds"
         self._instance.log.line(f"{_iso(self._scheduler.now)} {self._request_id} {message}")
         self._finish(Result("timeout", json.dumps({
             "errorType": "Sandbox.Timedout",
@@ -522,7 +528,7 @@ class _Run:
         self._report()
         broken = result.outcome == "timeout" or self._instance.exited or (
             result.outcome == "error" and self._instance.handler is None)
-        self._functions.release(self._instance, not broken, self._generation)
+        self._functions.release(self._instance, not broken)
         self._done.succeed(Result(result.outcome, result.payload, result.error, self._request_id,
                                   tuple(self._instance.log.tail)))
 
@@ -532,8 +538,8 @@ class _Run:
         log.line(f"END RequestId: {self._request_id}")
         parts = [f"REPORT RequestId: {self._request_id}", f"Duration: {spent:.2f} ms",
                  f"Billed Duration: {int(spent + self.init / 1000) + 1} ms",
-                 f"Memory Size: {self._function.memory} MB",
-                 f"Max Memory Used: {min(MEMORY_USED_MB, self._function.memory)} MB"]
+                 f"Memory Size: {self._settings.memory} MB",
+                 f"Max Memory Used: {min(MEMORY_USED_MB, self._settings.memory)} MB"]
         if self.init:
             parts.append(f"Init Duration: {self.init / 1000:.2f} ms")
         log.line("\t".join(parts))
@@ -581,6 +587,9 @@ def _check_settings(params: Params) -> None:
                      if name not in MODELLED and value not in (None, {}, [], False, ""))
     if unknown:
         raise not_modelled(f"{', '.join(unknown)} of a function", "Lambda")
+    runtime = params.get("Runtime") or "python3"
+    if not runtime.startswith("python3"):
+        raise not_modelled(f"The runtime {runtime!r}: only Python", "Lambda")
     if params.get("Timeout", 0) > LONGEST_TIMEOUT:
         raise ApiError("ValidationException", "1 validation error detected: Value "
                        f"'{params['Timeout']}' at 'timeout' failed to satisfy constraint: Member "
@@ -600,6 +609,7 @@ def _unzip(code: Params) -> tuple[dict[str, bytes], str, int]:
     """The files of a function's zip, its SHA-256 in base64, and its size."""
     if "ZipFile" not in code:
         raise not_modelled("Code from anywhere but ZipFile", "Lambda")
+    refuse(code, "a function's code", "S3Bucket", "ImageUri", "SourceKMSKeyArn", service="Lambda")
     data = decode_blob(code["ZipFile"])
     if len(data) > 50 * MB:
         raise ApiError("RequestEntityTooLargeException", "Request must be smaller than 70167211 "

@@ -18,7 +18,9 @@ import signal
 import sys
 import threading
 import time
-from _signal import signal as set_handler  # without signal's enums: 0.3 instead of 20 us
+from _signal import (  # type: ignore[import-not-found]  # no enums: 0.3 instead of 20 us
+    signal as set_handler,
+)
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TextIO
@@ -103,6 +105,8 @@ class Scheduler:
         self.env = simpy.Environment(initial_time=start)
         self.critical = 0
         self.closed = False
+        self.inside: Guest | None = None
+        """The guest whose code the lab's thread runs now, for threads that this code started."""
         self._thread = threading.get_ident()
         self._left_behind: list[Guest] = []
         self._guests: dict[Guest, None] = {}
@@ -123,9 +127,7 @@ class Scheduler:
         if guest is not None:
             return guest.park(waiting)
         self.check_open()
-        if self.in_foreign_thread:
-            raise LabError("Only the thread that opened the lab can wait in virtual time: "
-                           "do the waiting outside of threads of your own.")
+        self._refuse_foreign_threads()
         event = self.env.event()
 
         def resume(answer: Any) -> None:
@@ -148,6 +150,11 @@ class Scheduler:
     @property
     def in_foreign_thread(self) -> bool:
         return threading.get_ident() != self._thread
+
+    def _refuse_foreign_threads(self) -> None:
+        if self.in_foreign_thread:
+            raise LabError("Only the thread that opened the lab can wait in virtual time: "
+                           "do the waiting outside of threads of your own.")
 
     # -- guests ----------------------------------------------------------------------------
 
@@ -185,6 +192,7 @@ class Scheduler:
         """A guest prints into its log, may run an event loop of its own, and not for ever."""
         out, err = sys.stdout, sys.stderr
         loop = asyncio._get_running_loop()
+        self.inside = guest
         sys.stdout = sys.stderr = guest.stdout
         asyncio._set_running_loop(None)
         guarded = HAS_ALARM and threading.current_thread() is threading.main_thread()
@@ -197,12 +205,14 @@ class Scheduler:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             asyncio._set_running_loop(loop)
             sys.stdout, sys.stderr = out, err
+            self.inside = None
 
     # -- the loop --------------------------------------------------------------------------
 
     def run(self, until: int | simpy.Event) -> Any:
         """Let everything happen that is due until a moment (microseconds) or an event."""
         self.check_open()
+        self._refuse_foreign_threads()
         if self._running:
             raise LabError("Virtual time cannot be moved while it is being moved: "
                            "call the lab from a cell, not from inside one of its own callbacks.")

@@ -26,6 +26,7 @@ from lab_utils.emulator.physics import MICROSECONDS, Physics, microseconds
 from lab_utils.emulator.scheduler import Scheduler, current_guest
 from lab_utils.emulator.sessions import (
     LabSession,
+    Send,
     install_router,
     make_router,
     make_session,
@@ -106,16 +107,16 @@ class World:
     @cached_property
     def session(self) -> LabSession:
         """The session of the reader, who may do everything."""
-        return self._session(HOME)
+        return self._session(HOME, self.gateway.answer)
 
     def guest_session(self, region: str) -> LabSession:
         """The session of the functions of a Region; who calls is told by who is running."""
         if region not in self._guest_sessions:
-            self._guest_sessions[region] = self._session(region)
+            self._guest_sessions[region] = self._session(region, self.gateway.answer_function)
         return self._guest_sessions[region]
 
-    def _session(self, region: str) -> LabSession:
-        return make_session(region=region, send=self.gateway.answer, wait=self.scheduler.sleep,
+    def _session(self, region: str, send: Send) -> LabSession:
+        return make_session(region=region, send=send, wait=self.scheduler.sleep,
                             rng=self.rng("retries"))
 
     def close(self) -> None:
