@@ -42,18 +42,22 @@ def main() -> None:
     if options.way:
         print(json.dumps(measure(options.way, options.messages)))
         return
-    rounds = [{way: in_own_process(way, options.messages) for way in WAYS}
-              for _ in range(options.pairs)]
+    rounds = [
+        {way: in_own_process(way, options.messages) for way in WAYS} for _ in range(options.pairs)
+    ]
     report(rounds)
 
 
 def in_own_process(way: str, messages: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--way", way, "--messages", str(messages)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True,
-                          env={**os.environ, "LAB_PROGRESS": "0"})
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "LAB_PROGRESS": "0"}
+    )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(f"  {way:10} {result['seconds']:7.2f} s   {result['memory_mb']:4.0f} MB   "
-          f"{result['note']}", flush=True)
+    print(
+        f"  {way:10} {result['seconds']:7.2f} s   {result['memory_mb']:4.0f} MB   {result['note']}",
+        flush=True,
+    )
     return result
 
 
@@ -69,8 +73,10 @@ def report(rounds: list[dict[str, Any]]) -> None:
     print(f"embedded is {rival:.2f} times as fast as ministack   (wanted: at least 3.5)")
     print(f"embedded takes {floor:.2f} times the floor           (wanted: at most 2.0)")
     print(f"embedded peaks at {peak:.0f} MB                      (wanted: under 400)")
-    print(f"opening a lab takes {median(lambda each: each['embedded']['opening']):.2f} s, "
-          "imports included   (wanted: under 1)")
+    print(
+        f"opening a lab takes {median(lambda each: each['embedded']['opening']):.2f} s, "
+        "imports included   (wanted: under 1)"
+    )
 
 
 def measure(way: str, messages: int) -> dict[str, Any]:
@@ -89,8 +95,11 @@ def embedded(messages: int) -> dict[str, Any]:
     pipeline.connect(lab)
     began = time.perf_counter()
     played = lu.pipeline.play_round(lab, pipeline, seed=1, n=messages, settle=False)
-    return {"seconds": time.perf_counter() - began, "note": str(played).splitlines()[0],
-            "opening": opening}
+    return {
+        "seconds": time.perf_counter() - began,
+        "note": str(played).splitlines()[0],
+        "opening": opening,
+    }
 
 
 def ministack(messages: int) -> dict[str, Any]:
@@ -102,11 +111,15 @@ def ministack(messages: int) -> dict[str, Any]:
         pipeline = lu.pipeline.deploy(lab)
         pipeline.connect(lab)
         lu.pipeline.play_round(lab, pipeline, seed=9, n=200, settle=False)  # start its workers
-        played = lu.pipeline.play_round(lab, pipeline, seed=1, n=messages, settle=False,
-                                        patience=PATIENCE)
+        played = lu.pipeline.play_round(
+            lab, pipeline, seed=1, n=messages, settle=False, patience=PATIENCE
+        )
         memory = memory_of(server)
-    return {"seconds": played.sending + played.waited, "note": str(played).splitlines()[0],
-            "memory_mb": memory}
+    return {
+        "seconds": played.sending + played.waited,
+        "note": str(played).splitlines()[0],
+        "memory_mb": memory,
+    }
 
 
 @contextmanager
@@ -116,10 +129,16 @@ def ministack_server() -> Iterator[tuple[str, int]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = shutil.which("ministack", path=str(Path(sys.executable).parent)) or "ministack"
-    environment = {**os.environ, "GATEWAY_PORT": str(port), "LAMBDA_EXECUTOR": "local",
-                   "MINISTACK_HOST": "127.0.0.1", "LOG_LEVEL": "WARNING"}
-    server = subprocess.Popen([command], env=environment, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+    environment = {
+        **os.environ,
+        "GATEWAY_PORT": str(port),
+        "LAMBDA_EXECUTOR": "local",
+        "MINISTACK_HOST": "127.0.0.1",
+        "LOG_LEVEL": "WARNING",
+    }
+    server = subprocess.Popen(
+        [command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         endpoint = f"http://127.0.0.1:{port}"
         wait_for(f"{endpoint}/_ministack/health")
@@ -159,8 +178,9 @@ def floor(messages: int) -> dict[str, Any]:
 
 def recorded_calls(messages: int) -> list[tuple[str, str, dict[str, Any]]]:
     """Every call of an embedded burst, the handlers' calls included."""
-    import lab_utils as lu
     from botocore import xform_name
+
+    import lab_utils as lu
 
     calls: list[tuple[str, str, dict[str, Any]]] = []
 
@@ -187,10 +207,12 @@ def default_client(service: str) -> Any:
         def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
             yield self.read()
 
-    client = boto3.client(service, region_name="us-east-1", aws_access_key_id="x",
-                          aws_secret_access_key="x")
+    client = boto3.client(
+        service, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
     client.meta.events.register(
-        "before-send", lambda request, **_: AWSResponse(request.url, 200, {}, Raw(b"{}")))
+        "before-send", lambda request, **_: AWSResponse(request.url, 200, {}, Raw(b"{}"))
+    )
     return client
 
 

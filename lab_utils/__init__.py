@@ -1,9 +1,9 @@
 """A laboratory for DynamoDB Streams: the names that a notebook of this book imports.
 
-    import lab_utils as lu
+import lab_utils as lu
 
-    lab = lu.open_lab()
-    dynamodb, streams = lab.clients("dynamodb", "dynamodbstreams")
+lab = lu.open_lab()
+dynamodb, streams = lab.clients("dynamodb", "dynamodbstreams")
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from lab_utils.errors import LabError, NotOnThisTarget
 from lab_utils.lab import Lab, open_lab
 
 _LATER = {
-    "ShardLineage": "lab_utils.lineage", "read_lineage": "lab_utils.lineage",
-    "plot_backlog": "lab_utils.plots", "plot_concurrency": "lab_utils.plots",
-    "plot_invocations": "lab_utils.plots", "plot_lineage": "lab_utils.plots",
-    "plot_pipeline": "lab_utils.plots", "plot_totals": "lab_utils.plots",
+    "ShardLineage": "lab_utils.lineage",
+    "read_lineage": "lab_utils.lineage",
+    "plot_backlog": "lab_utils.plots",
+    "plot_concurrency": "lab_utils.plots",
+    "plot_invocations": "lab_utils.plots",
+    "plot_lineage": "lab_utils.plots",
+    "plot_pipeline": "lab_utils.plots",
+    "plot_totals": "lab_utils.plots",
 }
 """Names whose modules load networkx or matplotlib, and so only when they are first used."""
 _ROOMS = ("pipeline", "plots")

@@ -40,8 +40,10 @@ class VirtualClock:
     def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> datetime:
         span = timedelta(hours=hours, minutes=minutes, seconds=seconds)
         if span < timedelta(0):
-            raise LabError(f"Time cannot go back by {-span}: advance by zero or more, or begin "
-                           "again with lab.reset().")
+            raise LabError(
+                f"Time cannot go back by {-span}: advance by zero or more, or begin "
+                "again with lab.reset()."
+            )
         self._scheduler.run(self._scheduler.now + round(span.total_seconds() * MICROSECONDS))
         return self.now()
 
@@ -59,8 +61,10 @@ class WallClock:
         return datetime.now(UTC)
 
     def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> datetime:
-        raise NotOnThisTarget("Only the embedded target can move time: run this with "
-                              "LAB_TARGET=embedded, or wait with lab.wait_until(...).")
+        raise NotOnThisTarget(
+            "Only the embedded target can move time: run this with "
+            "LAB_TARGET=embedded, or wait with lab.wait_until(...)."
+        )
 
     def let_pass(self, seconds: float) -> None:
         time.sleep(seconds)

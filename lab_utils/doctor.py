@@ -57,10 +57,14 @@ class Diagnosis:
     def __repr__(self) -> str:
         lines = [f"{self.target}: {'ready for class' if self.ready else 'NOT ready'}"]
         for check in self.checks:
-            lines.append(f"  {'ok ' if check.well else 'NO '} {check.what}: {check.found}"
-                         + (f" -> {check.remedy}" if not check.well else ""))
-        lines += [f"  --  this target cannot {each}: cells that need it say so and go on"
-                  for each in self.cannot]
+            lines.append(
+                f"  {'ok ' if check.well else 'NO '} {check.what}: {check.found}"
+                + (f" -> {check.remedy}" if not check.well else "")
+            )
+        lines += [
+            f"  --  this target cannot {each}: cells that need it say so and go on"
+            for each in self.cannot
+        ]
         return "\n".join(lines)
 
 

@@ -16,16 +16,29 @@ if TYPE_CHECKING:
     from lab_utils.emulator.event_source_mappings import Mapping, Poller
     from lab_utils.emulator.world import World
 
-INVOCATION_COLUMNS = ["function", "instance", "shard", "lane", "batch_size", "started", "ended",
-                      "outcome", "attempt", "iterator_age"]
+INVOCATION_COLUMNS = [
+    "function",
+    "instance",
+    "shard",
+    "lane",
+    "batch_size",
+    "started",
+    "ended",
+    "outcome",
+    "attempt",
+    "iterator_age",
+]
 
 
 def invocations(world: World, function: str | None) -> pd.DataFrame:
     """All invocations that are over, in the order in which they began."""
     import pandas as pd
 
-    rows = [row for row in world.records()
-            if row["ended"] is not None and function in (None, row["function"])]
+    rows = [
+        row
+        for row in world.records()
+        if row["ended"] is not None and function in (None, row["function"])
+    ]
     frame = pd.DataFrame(rows, columns=INVOCATION_COLUMNS)
     for column in ("started", "ended"):
         frame[column] = pd.to_datetime(frame[column].astype("int64"), unit="us", utc=True)
@@ -41,13 +54,23 @@ def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:
     if every <= 0:
         raise LabError(f"every={every} must be more than zero seconds.")
     step, rows = microseconds(every), []
-    mappings = [mapping for region in world.regions for mapping in region.mappings
-                if function in (None, mapping.function)]
+    mappings = [
+        mapping
+        for region in world.regions
+        for mapping in region.mappings
+        if function in (None, mapping.function)
+    ]
     first_seen = list(dict.fromkeys(row["function"] for row in world.records()))
-    mappings.sort(key=lambda mapping: first_seen.index(mapping.function)
-                  if mapping.function in first_seen else len(first_seen))
-    lines = [(mapping, [_Line(poller) for poller in mapping.pollers.values()])
-             for mapping in mappings]
+    mappings.sort(
+        key=lambda mapping: (
+            first_seen.index(mapping.function)
+            if mapping.function in first_seen
+            else len(first_seen)
+        )
+    )
+    lines = [
+        (mapping, [_Line(poller) for poller in mapping.pollers.values()]) for mapping in mappings
+    ]
     begins = [line.arrivals[0] for _, each in lines for line in each if line.arrivals]
     for mapping, waiting_lines in lines:
         for moment in range(min(begins, default=0) - step, world.scheduler.now + step, step):
@@ -63,7 +86,7 @@ class _Line:
     def __init__(self, poller: Poller) -> None:
         shard = poller.shard
         self._first = max(poller.first, shard.trimmed)
-        self.arrivals = [record.at for record in shard.records[self._first - shard.trimmed:]]
+        self.arrivals = [record.at for record in shard.records[self._first - shard.trimmed :]]
         self._moments = [moment for moment, _ in poller.progress]
         self._positions = [poller.first, *(position for _, position in poller.progress)]
 
@@ -77,9 +100,12 @@ class _Line:
 def _look(mapping: Mapping, lines: list[_Line], moment: int) -> dict[str, Any]:
     looks = [line.at(moment) for line in lines]
     oldest = min((came for _, came in looks if came is not None), default=None)
-    return {"at": instant(moment), "function": mapping.function,
-            "waiting": sum(count for count, _ in looks),
-            "age": None if oldest is None else (moment - oldest) / MICROSECONDS}
+    return {
+        "at": instant(moment),
+        "function": mapping.function,
+        "waiting": sum(count for count, _ in looks),
+        "age": None if oldest is None else (moment - oldest) / MICROSECONDS,
+    }
 
 
 def partitions(world: World, region: str, table: str) -> pd.DataFrame:
@@ -87,10 +113,17 @@ def partitions(world: World, region: str, table: str) -> pd.DataFrame:
     import pandas as pd
 
     known = table_of(world, region, table)
-    rows = [{"partition": each.id, "low": each.low, "high": each.high, "items": each.items,
-             "bytes": each.bytes,
-             "open_shard": known.stream.shard_of(each).id if known.stream else None}
-            for each in known.partitions]
+    rows = [
+        {
+            "partition": each.id,
+            "low": each.low,
+            "high": each.high,
+            "items": each.items,
+            "bytes": each.bytes,
+            "open_shard": known.stream.shard_of(each).id if known.stream else None,
+        }
+        for each in known.partitions
+    ]
     return pd.DataFrame(rows).set_index("partition")
 
 
@@ -99,6 +132,7 @@ def table_of(world: World, region: str, name: str) -> Table:
     tables = world.region(region).dynamodb.tables
     if name not in tables:
         there = ", ".join(sorted(tables)) or "none"
-        raise LabError(f"There is no table {name!r} in this lab (there is: {there}): "
-                       "create it first.")
+        raise LabError(
+            f"There is no table {name!r} in this lab (there is: {there}): create it first."
+        )
     return tables[name]

@@ -23,11 +23,21 @@ if TYPE_CHECKING:
     from lab_utils.doctor import Diagnosis
     from lab_utils.emulator.world import World
 
-TRUST_LAMBDA = {"Version": "2012-10-17", "Statement": [{
-    "Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"},
-    "Action": "sts:AssumeRole"}]}
-WRITE_LOGS = {"Effect": "Allow", "Resource": "*", "Action": [
-    "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]}
+TRUST_LAMBDA = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+WRITE_LOGS = {
+    "Effect": "Allow",
+    "Resource": "*",
+    "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+}
 
 
 class Lab:
@@ -89,8 +99,10 @@ class Lab:
         """
         for statement in statements:
             if not isinstance(statement, dict) or "Effect" not in statement:
-                raise LabError(f"{statement!r} is no IAM statement: give dicts with Effect, "
-                               "Action and Resource.")
+                raise LabError(
+                    f"{statement!r} is no IAM statement: give dicts with Effect, "
+                    "Action and Resource."
+                )
         iam = self.client("iam")
         try:
             iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST_LAMBDA))
@@ -101,18 +113,30 @@ class Lab:
         iam.put_role_policy(RoleName=name, PolicyName="lab", PolicyDocument=json.dumps(document))
         return str(iam.get_role(RoleName=name)["Role"]["Arn"])
 
-    def deploy_function(self, name: str, handler: Path | str | Callable[..., Any], *, role: str,
-                        timeout: int = 3, memory: int = 128,
-                        environment: dict[str, str] | None = None) -> str:
+    def deploy_function(
+        self,
+        name: str,
+        handler: Path | str | Callable[..., Any],
+        *,
+        role: str,
+        timeout: int = 3,
+        memory: int = 128,
+        environment: dict[str, str] | None = None,
+    ) -> str:
         """Create or update a function and wait until it is Active; its ARN.
 
         `handler` is a path to a Python file, source text, or a function; one that is defined in a
         cell takes its whole cell along. `timeout` in seconds, `memory` in MB.
         """
         code, functions = packaging.package(handler), self.client("lambda")
-        settings = {"Role": role, "Handler": code.handler, "Runtime": packaging.RUNTIME,
-                    "Timeout": timeout, "MemorySize": memory,
-                    "Environment": {"Variables": environment or {}}}
+        settings = {
+            "Role": role,
+            "Handler": code.handler,
+            "Runtime": packaging.RUNTIME,
+            "Timeout": timeout,
+            "MemorySize": memory,
+            "Environment": {"Variables": environment or {}},
+        }
         try:
             functions.create_function(FunctionName=name, Code={"ZipFile": code.zip}, **settings)
         except ClientError as problem:
@@ -127,7 +151,8 @@ class Lab:
         def active() -> Any:
             found = self.client("lambda").get_function_configuration(FunctionName=name)
             ready = found.get("State", "Active") == "Active" and (
-                found.get("LastUpdateStatus", "Successful") != "InProgress")
+                found.get("LastUpdateStatus", "Successful") != "InProgress"
+            )
             return found if ready else None
 
         active.__doc__ = f"function {name} is Active"
@@ -138,8 +163,7 @@ class Lab:
     def can(self, feature: str) -> bool:
         """Whether the target can do this: time_travel, partitions, invocations, role_check."""
         if feature not in FEATURES:
-            raise LabError(f"Nobody knows the feature {feature!r}: ask for "
-                           f"{', '.join(FEATURES)}.")
+            raise LabError(f"Nobody knows the feature {feature!r}: ask for {', '.join(FEATURES)}.")
         return feature in self._target.features
 
     def invocations(self, function: str | None = None) -> pd.DataFrame:
@@ -180,8 +204,9 @@ class Lab:
 
     def _world(self, feature: str) -> World:
         if not isinstance(self._target, Embedded):
-            raise NotOnThisTarget(f"{self.target} cannot {FEATURES[feature]}: run this with "
-                                  "LAB_TARGET=embedded.")
+            raise NotOnThisTarget(
+                f"{self.target} cannot {FEATURES[feature]}: run this with LAB_TARGET=embedded."
+            )
         return self._target.world
 
     # -- the end --------------------------------------------------------------------------------
@@ -204,14 +229,20 @@ class Lab:
             return  # it all goes with its world
         failures = self._ledger.remove_all(self.client)
         if failures:
-            raise LabError("Not everything could be removed; remove by hand what is left: "
-                           + "; ".join(failures))
+            raise LabError(
+                "Not everything could be removed; remove by hand what is left: "
+                + "; ".join(failures)
+            )
 
     def __enter__(self) -> Lab:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:

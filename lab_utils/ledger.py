@@ -62,10 +62,14 @@ class Kind:
 
     def identity(self, *answers: dict[str, Any]) -> str:
         """The name of a resource, in a request or an answer about it; ARNs end in the name."""
-        found = next(str(answer[member]) for answer in answers for member in self.members
-                     if member in answer)
-        return re.split("[:/]", found)[-1] if self.members[0].endswith("Name") and (
-            found.startswith("arn:")) else found
+        found = next(
+            str(answer[member]) for answer in answers for member in self.members if member in answer
+        )
+        return (
+            re.split("[:/]", found)[-1]
+            if self.members[0].endswith("Name") and (found.startswith("arn:"))
+            else found
+        )
 
     def remove(self, client: Clients, identity: str) -> None:
         self.clear(client, identity)
@@ -105,8 +109,10 @@ class Ledger:
                 for verb, note in (("Create", self._created), ("Delete", self._deleted)):
                     name = f"{hyphenized}.{verb}{kind.noun}"
                     register(f"before-parameter-build.{name}", _remember)
-                    register(f"after-call.{name}",
-                             lambda kind=kind, note=note, **call: _succeeded(kind, note, **call))
+                    register(
+                        f"after-call.{name}",
+                        lambda kind=kind, note=note, **call: _succeeded(kind, note, **call),
+                    )
         return client
 
     def _created(self, kind: Kind, asked: dict[str, Any], answer: dict[str, Any]) -> None:
@@ -140,8 +146,11 @@ class Ledger:
             if kind.name == "function":
                 group = f"/aws/lambda/{name}"
                 found = client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
-                if any(each["logGroupName"] == group
-                       and each.get("creationTime", 0) >= self._began * 1000 for each in found):
+                if any(
+                    each["logGroupName"] == group
+                    and each.get("creationTime", 0) >= self._began * 1000
+                    for each in found
+                ):
                     self._made[log_group, group] = None
 
 
@@ -149,7 +158,13 @@ def _remember(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None
     context["lab_params"] = dict(params)
 
 
-def _succeeded(kind: Kind, note: Callable[..., None], http_response: Any, parsed: dict[str, Any],
-               context: dict[str, Any], **_: Any) -> None:
+def _succeeded(
+    kind: Kind,
+    note: Callable[..., None],
+    http_response: Any,
+    parsed: dict[str, Any],
+    context: dict[str, Any],
+    **_: Any,
+) -> None:
     if http_response.status_code < 300:
         note(kind, context.get("lab_params", {}), parsed)

@@ -34,8 +34,9 @@ class ShardLineage:
     graph: nx.DiGraph
 
     def _in_state(self, state: str) -> list[str]:
-        return sorted(shard for shard, each in self.graph.nodes(data=True)
-                      if each["state"] == state)
+        return sorted(
+            shard for shard, each in self.graph.nodes(data=True) if each["state"] == state
+        )
 
     @cached_property
     def open_shards(self) -> list[str]:
@@ -51,8 +52,11 @@ class ShardLineage:
     def roots(self) -> list[str]:
         """Readable shards none of whose parents is readable any more: the oldest of each line."""
         readable = self._readable()
-        return sorted(shard for shard in readable
-                      if not any(parent in readable for parent in self.graph.predecessors(shard)))
+        return sorted(
+            shard
+            for shard in readable
+            if not any(parent in readable for parent in self.graph.predecessors(shard))
+        )
 
     def frontier(self, position: Position) -> list[str]:
         """Where a reader begins: the oldest shards of all (TRIM_HORIZON), or the open (LATEST)."""
@@ -69,8 +73,10 @@ class ShardLineage:
         return {shard for shard, each in self.graph.nodes(data=True) if each["state"] != "trimmed"}
 
     def __repr__(self) -> str:
-        return (f"<lineage of {len(self._readable())} shards, {len(self.open_shards)} open, "
-                f"{len(self.roots)} roots>")
+        return (
+            f"<lineage of {len(self._readable())} shards, {len(self.open_shards)} open, "
+            f"{len(self.roots)} roots>"
+        )
 
 
 def read_lineage(client: Any, stream: str) -> ShardLineage:
@@ -88,8 +94,12 @@ def read_lineage(client: Any, stream: str) -> ShardLineage:
     graph = nx.DiGraph()
     for shard in sorted(shards, key=lambda each: str(each["ShardId"])):
         closed = "EndingSequenceNumber" in shard["SequenceNumberRange"]
-        graph.add_node(shard["ShardId"], state="closed" if closed else "open",
-                       started=_born(shard["ShardId"]), ended=None)
+        graph.add_node(
+            shard["ShardId"],
+            state="closed" if closed else "open",
+            started=_born(shard["ShardId"]),
+            ended=None,
+        )
     for shard in shards:
         for name in ("ParentShardId", "AdjacentParentShardId"):
             if name in shard:

@@ -40,8 +40,10 @@ def package(handler: Path | str | Callable[..., Any]) -> Package:
         return _zipped("app", handler, _entry_point(handler, "the source text"))
     path = Path(handler)
     if not _is_file(path):
-        raise LabError(f"There is no file {handler}: give deploy_function a path to a Python file, "
-                       "a source text of several lines, or a function.")
+        raise LabError(
+            f"There is no file {handler}: give deploy_function a path to a Python file, "
+            "a source text of several lines, or a function."
+        )
     source = path.read_text(encoding="utf-8")
     return _zipped(path.stem, source, _entry_point(source, path.name))
 
@@ -57,13 +59,23 @@ def _entry_point(source: str, where: str) -> str:
     try:
         tree = ast.parse(source)
     except SyntaxError as problem:
-        raise LabError(f"{where}, line {problem.lineno}: {problem.msg}; mend it and deploy "
-                       "again.") from None
+        raise LabError(
+            f"{where}, line {problem.lineno}: {problem.msg}; mend it and deploy again."
+        ) from None
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    names |= {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom)
-              for alias in node.names}
-    names |= {target.id for node in tree.body if isinstance(node, ast.Assign)
-              for target in node.targets if isinstance(target, ast.Name)}
+    names |= {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    names |= {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for name in ENTRY_POINTS:
         if name in names:
             return name

@@ -15,8 +15,19 @@ from lab_utils.clock import Clock, VirtualClock, WallClock
 from lab_utils.emulator.physics import Physics
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
 
-SERVICES = ("dynamodb", "dynamodbstreams", "kinesis", "lambda", "iam", "sqs", "sns", "s3", "logs",
-            "cloudwatch", "sts")
+SERVICES = (
+    "dynamodb",
+    "dynamodbstreams",
+    "kinesis",
+    "lambda",
+    "iam",
+    "sqs",
+    "sns",
+    "s3",
+    "logs",
+    "cloudwatch",
+    "sts",
+)
 FEATURES = {
     "time_travel": "move time with lab.clock.advance",
     "partitions": "look at partitions and split them",
@@ -113,7 +124,8 @@ class LocalStack(Target):
             raise LabError(
                 f"Nothing answers at {self.endpoint} ({_reason(problem)}): start LocalStack with "
                 "`docker compose up -d`, or name its address in AWS_ENDPOINT_URL, or use "
-                "LAB_TARGET=embedded.") from None
+                "LAB_TARGET=embedded."
+            ) from None
 
     def reset(self) -> None:
         """Nothing of LocalStack's is the target's own."""
@@ -132,11 +144,15 @@ def open_target(name: str | None, seed: int, physics: Physics | None) -> Target:
     if chosen == "aws":
         raise NotOnThisTarget("The target aws is not ready yet: use embedded, or localstack.")
     if chosen != "localstack":
-        raise LabError(f"There is no target {chosen!r}: use embedded or localstack, as an argument "
-                       "of open_lab or in LAB_TARGET.")
+        raise LabError(
+            f"There is no target {chosen!r}: use embedded or localstack, as an argument "
+            "of open_lab or in LAB_TARGET."
+        )
     if physics is not None:
-        raise NotOnThisTarget("Physics can be changed on the embedded target only: leave `physics` "
-                              "out, or use LAB_TARGET=embedded.")
+        raise NotOnThisTarget(
+            "Physics can be changed on the embedded target only: leave `physics` "
+            "out, or use LAB_TARGET=embedded."
+        )
     return LocalStack()
 
 

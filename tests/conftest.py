@@ -16,12 +16,25 @@ from lab_utils.lab import Lab
 
 # The same examples at every run: a failure is the code's doing, never the dice's.
 settings.register_profile(
-    "book", derandomize=True, deadline=None, database=None, max_examples=25,
-    suppress_health_check=[HealthCheck.function_scoped_fixture])
+    "book",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("book")
 
-_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo",
-            "socket.gethostbyname", "socket.gethostbyaddr", "urllib.Request", "http.client.connect")
+_NETWORK = (
+    "socket.connect",
+    "socket.bind",
+    "socket.sendto",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.gethostbyaddr",
+    "urllib.Request",
+    "http.client.connect",
+)
 _SECRETS = (".aws", ".boto", "boto.cfg", ".netrc")
 
 
@@ -37,8 +50,11 @@ class ProcessGuard:
             return
         if event in _NETWORK:
             self.refuse(f"{event} {arguments[1:] or arguments}")
-        if event == "open" and isinstance(arguments[0], str) and any(
-                part in _SECRETS for part in Path(arguments[0]).parts):
+        if (
+            event == "open"
+            and isinstance(arguments[0], str)
+            and any(part in _SECRETS for part in Path(arguments[0]).parts)
+        ):
             self.refuse(f"open {arguments[0]}")
 
     def refuse(self, what: str) -> None:

@@ -47,21 +47,36 @@ def _free_port() -> int:
 
 
 def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    own = {name: value for name, value in os.environ.items()
-           if not name.startswith(("AWS_", "LAMBDA_", "LAB_", "LOCALSTACK_", "MINISTACK_"))}
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "LAMBDA_", "LAB_", "LOCALSTACK_", "MINISTACK_"))
+    }
     # MiniStack runs functions with the first python3 on the path, which is to have boto3.
     path = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", "")])
     settings = {
-        "PATH": path, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1",
-        "LAMBDA_EXECUTOR": "local", "PERSIST_STATE": "0", "LOG_LEVEL": "WARNING",
-        "SFTP_ENABLED": "0", "IOT_MTLS_ENABLED": "0", "TMPDIR": str(folder),
+        "PATH": path,
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "LAMBDA_EXECUTOR": "local",
+        "PERSIST_STATE": "0",
+        "LOG_LEVEL": "WARNING",
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "TMPDIR": str(folder),
         "DOCKER_HOST": f"unix://{folder}/no-docker.sock",
     }
     command = shutil.which("ministack", path=path)
     assert command, "the command ministack is not installed: make venv"
     with (folder / "server.log").open("wb") as log:
-        return subprocess.Popen([command], cwd=folder, env=own | settings, stdout=log,
-                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [command],
+            cwd=folder,
+            env=own | settings,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: str, folder: Path) -> None:

@@ -20,7 +20,8 @@ def function(lab: Any, source: str, name: str = "Worker", **settings: Any) -> st
 def invoke(lab: Any, name: str = "Worker", event: Any = None, **options: Any) -> dict[str, Any]:
     """Invoke a function; what boto3 says, with its Payload read as JSON in `answer`."""
     answer = lab.client("lambda").invoke(
-        FunctionName=name, Payload=json.dumps(event).encode(), **options)
+        FunctionName=name, Payload=json.dumps(event).encode(), **options
+    )
     text = answer["Payload"].read()
     answer["answer"] = json.loads(text) if text else None
     return dict(answer)
@@ -41,38 +42,49 @@ def log_lines(lab: Any, name: str = "Worker") -> list[str]:
 def table(lab: Any, name: str = "Source") -> str:
     """An on-demand table with a stream of both images; the stream's ARN."""
     described = lab.client("dynamodb").create_table(
-        TableName=name, BillingMode="PAY_PER_REQUEST",
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"})
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    )
     return str(described["TableDescription"]["LatestStreamArn"])
 
 
 def put(lab: Any, key: str, value: int = 0, name: str = "Source") -> None:
     lab.client("dynamodb").put_item(
-        TableName=name, Item={"id": {"S": key}, "value": {"N": str(value)}})
+        TableName=name, Item={"id": {"S": key}, "value": {"N": str(value)}}
+    )
 
 
 def stream(lab: Any, name: str = "Stream", shards: int = 1) -> str:
     """A Kinesis stream; its ARN."""
     kinesis = lab.client("kinesis")
     kinesis.create_stream(StreamName=name, ShardCount=shards)
-    return str(kinesis.describe_stream_summary(
-        StreamName=name)["StreamDescriptionSummary"]["StreamARN"])
+    return str(
+        kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
+    )
 
 
 def send(lab: Any, *datas: str, key: str | None = None, name: str = "Stream") -> None:
     """Put records into a Kinesis stream, in one call for each 500."""
     records = [{"Data": data.encode(), "PartitionKey": key or data} for data in datas]
     for start in range(0, len(records), 500):
-        lab.client("kinesis").put_records(StreamName=name, Records=records[start:start + 500])
+        lab.client("kinesis").put_records(StreamName=name, Records=records[start : start + 500])
 
 
-def connect(lab: Any, source: str, name: str = "Worker", wait: bool = True,
-            start: str = "TRIM_HORIZON", **settings: Any) -> str:
+def connect(
+    lab: Any,
+    source: str,
+    name: str = "Worker",
+    wait: bool = True,
+    start: str = "TRIM_HORIZON",
+    **settings: Any,
+) -> str:
     """Map a stream to a function and wait until the mapping is enabled; its UUID."""
     made = lab.client("lambda").create_event_source_mapping(
-        EventSourceArn=source, FunctionName=name, StartingPosition=start, **settings)
+        EventSourceArn=source, FunctionName=name, StartingPosition=start, **settings
+    )
     if wait:
         wait_for_state(lab, made["UUID"], "Enabled")
     return str(made["UUID"])

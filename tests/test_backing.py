@@ -28,9 +28,11 @@ from lab_utils.emulator.backing import Backing
 
 START = 1_767_603_600_000_000
 DYNAMODB = {"content-type": "application/x-amz-json-1.0"}
-KEY = {"KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-       "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
-       "BillingMode": "PAY_PER_REQUEST"}
+KEY = {
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "BillingMode": "PAY_PER_REQUEST",
+}
 SERVICES = sorted({name for names in backing._MODULES.values() for name in names})
 
 
@@ -53,8 +55,9 @@ def store(clock: Clock) -> Iterator[Backing]:
 
 def call(store: Backing, operation: str, **params: Any) -> dict[str, Any]:
     headers = DYNAMODB | {"x-amz-target": f"DynamoDB_20120810.{operation}"}
-    status, _, body = store.request("dynamodb", "us-east-1", "POST", "/", headers,
-                                    json.dumps(params).encode(), {})
+    status, _, body = store.request(
+        "dynamodb", "us-east-1", "POST", "/", headers, json.dumps(params).encode(), {}
+    )
     assert status == 200, body
     answer: dict[str, Any] = json.loads(body)
     return answer
@@ -69,8 +72,7 @@ def write(store: Backing, operation: str, **params: Any) -> list[tuple[Any, Any]
 def module(name: str) -> Any:
     if name not in Backing._loaded:
         loader = Backing(lambda: START, random.Random(0))
-        loader._enter(next(service for service, names in backing._MODULES.items()
-                           if name in names))
+        loader._enter(next(service for service, names in backing._MODULES.items() if name in names))
         loader.close()
     return importlib.import_module(f"ministack.services.{name}")
 
@@ -86,8 +88,13 @@ def test_the_version_is_the_one_that_was_examined() -> None:
 def test_every_service_is_one_coroutine_function(name: str) -> None:
     handler = module(name).handle_request
     assert inspect.iscoroutinefunction(handler)
-    names, required = zip(*((each.name, each.default is each.empty) for each in
-                            inspect.signature(handler).parameters.values()), strict=True)
+    names, required = zip(
+        *(
+            (each.name, each.default is each.empty)
+            for each in inspect.signature(handler).parameters.values()
+        ),
+        strict=True,
+    )
     assert names[:4] == ("method", "path", "headers", "body")
     assert "query" in names[4]
     assert required.count(True) <= 5
@@ -102,8 +109,11 @@ def test_the_two_functions_through_which_every_item_goes() -> None:
     calls = re.findall(r"(?<!def )\b(_set_item|_remove_item)\(", source)
     assert (calls.count("_set_item"), calls.count("_remove_item")) == (8, 6)
     assert dynamodb._set_item.__module__ == dynamodb._remove_item.__module__ == backing.__name__
-    stores = [line.strip() for line in source.splitlines()
-              if "[\"items\"]" in line and ("[sk_val] =" in line or ".pop(" in line)]
+    stores = [
+        line.strip()
+        for line in source.splitlines()
+        if '["items"]' in line and ("[sk_val] =" in line or ".pop(" in line)
+    ]
     assert stores == ['table["items"].setdefault(pk_val, {})[sk_val] = item']
 
 
@@ -122,7 +132,8 @@ def test_what_is_imported_by_name_is_not_time() -> None:
     for name in SERVICES:
         for attribute, value in vars(module(name)).items():
             assert value not in (time.time, time.time_ns, time.gmtime, time.strftime), (
-                f"{name}.{attribute}")
+                f"{name}.{attribute}"
+            )
 
 
 def test_new_uuid_asks_the_module_at_each_call(store: Backing) -> None:
@@ -149,17 +160,29 @@ def test_a_stand_in_for_the_server_has_what_the_services_import() -> None:
 
 def test_the_evaluator_is_called_as_it_wants_to_be() -> None:
     assert list(inspect.signature(iam_evaluator._gather_role_policies).parameters) == [
-        "role_name", "account_id"]
-    assert {"principal_arn", "principal_type", "principal_account", "action", "resource_arn",
-            "region", "source_ip", "secure_transport"} <= set(
-        iam_evaluator.EvalContext.__dataclass_fields__)
+        "role_name",
+        "account_id",
+    ]
+    assert {
+        "principal_arn",
+        "principal_type",
+        "principal_account",
+        "action",
+        "resource_arn",
+        "region",
+        "source_ip",
+        "secure_transport",
+    } <= set(iam_evaluator.EvalContext.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_stores_are_swapped_as_a_whole(name: str) -> None:
     service = module(name)
-    scoped = {attribute for attribute, value in vars(service).items() if isinstance(
-        value, (responses.AccountScopedDict, responses.AccountRegionScopedDict))}
+    scoped = {
+        attribute
+        for attribute, value in vars(service).items()
+        if isinstance(value, (responses.AccountScopedDict, responses.AccountRegionScopedDict))
+    }
     known = {attribute for owner, attribute in backing._PRISTINE if owner == name}
     assert scoped == known
     assert scoped or name == "sts"
@@ -181,8 +204,11 @@ def test_changes_are_noted_in_order_with_their_images(store: Backing) -> None:
     assert write(store, "DeleteItem", TableName="Table", Key=A) == []
     assert write(store, "GetItem", TableName="Table", Key=A) == []
     b = {"id": {"S": "b"}}
-    assert write(store, "BatchWriteItem", RequestItems={"Table": [
-        {"PutRequest": {"Item": b}}, {"PutRequest": {"Item": A}}]}) == [(None, b), (None, A)]
+    assert write(
+        store,
+        "BatchWriteItem",
+        RequestItems={"Table": [{"PutRequest": {"Item": b}}, {"PutRequest": {"Item": A}}]},
+    ) == [(None, b), (None, A)]
 
 
 def test_no_change_is_noted_outside_of_a_write(store: Backing) -> None:
@@ -207,8 +233,9 @@ def test_ids_come_from_the_seed() -> None:
     ids = []
     for seed in (1, 1, 2):
         store = Backing(lambda: START, random.Random(seed))
-        ids.append(call(store, "CreateTable", TableName="Table", **KEY)["TableDescription"]
-                   ["TableId"])
+        ids.append(
+            call(store, "CreateTable", TableName="Table", **KEY)["TableDescription"]["TableId"]
+        )
         store.close()
     assert ids[0] == ids[1] != ids[2]
     assert uuid.UUID(ids[0]).version == 4
@@ -227,9 +254,12 @@ def test_two_stores_do_not_see_each_other(store: Backing) -> None:
 
 
 def every_store() -> dict[tuple[str, str], Any]:
-    return {(name, attribute): getattr(module, attribute)._data
-            for name, module in Backing._loaded.items() for attribute, value in vars(module).items()
-            if isinstance(value, (responses.AccountScopedDict, responses.AccountRegionScopedDict))}
+    return {
+        (name, attribute): getattr(module, attribute)._data
+        for name, module in Backing._loaded.items()
+        for attribute, value in vars(module).items()
+        if isinstance(value, (responses.AccountScopedDict, responses.AccountRegionScopedDict))
+    }
 
 
 def test_close_leaves_the_stores_as_they_were_found(store: Backing) -> None:
@@ -287,6 +317,7 @@ with lu.open_lab("embedded") as lab:
 import logging
 print(seen, "ministack.app" in sys.modules, logging.getLogger().handlers)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
-                          timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.stdout, done.stderr) == ("[] False []\n", "")

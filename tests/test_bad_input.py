@@ -32,8 +32,10 @@ def test_an_unknown_target(monkeypatch, by_name):
     monkeypatch.setenv("LAB_TARGET", "embedded" if by_name else "mars")
     with pytest.raises(LabError) as caught:
         lu.open_lab("mars" if by_name else None)
-    assert sentence(caught) == ("There is no target 'mars': use embedded or localstack, as an "
-                                "argument of open_lab or in LAB_TARGET.")
+    assert sentence(caught) == (
+        "There is no target 'mars': use embedded or localstack, as an "
+        "argument of open_lab or in LAB_TARGET."
+    )
 
 
 def closed_port():
@@ -47,8 +49,9 @@ def test_a_localstack_that_is_not_there(monkeypatch, variable):
     port = closed_port()
     for name in ("AWS_ENDPOINT_URL", "LOCALSTACK_HOST"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(variable, ("http://" if variable == "AWS_ENDPOINT_URL" else "")
-                       + f"127.0.0.1:{port}")
+    monkeypatch.setenv(
+        variable, ("http://" if variable == "AWS_ENDPOINT_URL" else "") + f"127.0.0.1:{port}"
+    )
     monkeypatch.setenv("LAB_TARGET", "localstack")
     began = time.monotonic()
     with pytest.raises(LabError) as caught:
@@ -62,6 +65,7 @@ def test_a_localstack_that_is_not_there(monkeypatch, variable):
 
 def test_something_that_is_no_localstack(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def mumble():
             talk, _ = server.accept()
             with talk:
@@ -88,8 +92,9 @@ def test_physics_on_a_target_that_has_its_own(monkeypatch):
     assert "LAB_TARGET=embedded" in sentence(caught)
 
 
-@pytest.mark.parametrize("wrong", [{"retention": -1}, {"rollover": (5, 4)}, {"rollover": 5},
-                                   {"retention": "a day"}])
+@pytest.mark.parametrize(
+    "wrong", [{"retention": -1}, {"rollover": (5, 4)}, {"rollover": 5}, {"retention": "a day"}]
+)
 def test_physics_that_can_not_be(wrong):
     with pytest.raises(LabError) as caught:
         lu.Physics(**wrong)
@@ -122,11 +127,13 @@ def test_a_closed_lab(lab):
 def test_tables_and_streams_that_are_not_there(lab):
     dynamodb, streams, kinesis = lab.clients("dynamodb", "dynamodbstreams", "kinesis")
     arn = "arn:aws:dynamodb:us-east-1:123456789012:table/T/stream/2026-01-01T00:00:00.000"
-    for call in (lambda: dynamodb.put_item(TableName="T", Item={"id": {"S": "1"}}),
-                 lambda: dynamodb.describe_table(TableName="T"),
-                 lambda: streams.describe_stream(StreamArn=arn),
-                 lambda: kinesis.put_record(StreamName="S", Data=b"", PartitionKey="k"),
-                 lambda: lab.client("lambda").invoke(FunctionName="F")):
+    for call in (
+        lambda: dynamodb.put_item(TableName="T", Item={"id": {"S": "1"}}),
+        lambda: dynamodb.describe_table(TableName="T"),
+        lambda: streams.describe_stream(StreamArn=arn),
+        lambda: kinesis.put_record(StreamName="S", Data=b"", PartitionKey="k"),
+        lambda: lab.client("lambda").invoke(FunctionName="F"),
+    ):
         with pytest.raises(ClientError) as caught:
             call()
         assert code_of(caught)[1] == "ResourceNotFoundException"
@@ -167,8 +174,9 @@ def test_a_cell_function_that_uses_names_of_other_cells(lab):
     handler = cell("def handler(event, context):\n    return json.dumps(RATE)\n", "handler")
     with pytest.raises(LabError) as caught:
         lab.deploy_function("F", handler, role=role)
-    assert str(caught.value) == ("handler uses RATE, json, which are not in its cell: "
-                                 "put them there")
+    assert str(caught.value) == (
+        "handler uses RATE, json, which are not in its cell: put them there"
+    )
     assert lab.client("lambda").list_functions()["Functions"] == []
     whole = "import json\nRATE = 4\ndef handler(event, context):\n    return json.dumps(RATE)\n"
     lab.deploy_function("F", cell(whole, "handler"), role=role)
@@ -273,8 +281,11 @@ def test_ctrl_c_in_a_burst_loses_nothing(lab):
     assert sent > 100
     for each in range(4):
         lab.client("kinesis").put_record(
-            StreamName="Stream", PartitionKey="k", ExplicitHashKey=str(each * 2**126),
-            Data=f"last-{each}".encode())
+            StreamName="Stream",
+            PartitionKey="k",
+            ExplicitHashKey=str(each * 2**126),
+            Data=f"last-{each}".encode(),
+        )
     lab.clock.advance(minutes=10)
     kept = set()
     for page in lab.client("dynamodb").get_paginator("scan").paginate(TableName="Result"):
@@ -303,14 +314,19 @@ def test_ctrl_c_stops_a_wait_and_the_lab_goes_on(lab):
 
 def test_ctrl_c_breaks_off_an_attempt_and_the_batch_comes_again(lab):
     arn = stream(lab)
-    function(lab, """
+    function(
+        lab,
+        """
         import os
 
         def handler(event, context):
             print("GOT", context.aws_request_id)
             while "LOOP" in os.environ:
                 pass
-    """, environment={"LOOP": "1"}, timeout=60)
+    """,
+        environment={"LOOP": "1"},
+        timeout=60,
+    )
     connect(lab, arn)
     send(lab, "a")
     pressing = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
@@ -319,7 +335,8 @@ def test_ctrl_c_breaks_off_an_attempt_and_the_batch_comes_again(lab):
         lab.clock.advance(seconds=5)
     pressing.join()
     lab.client("lambda").update_function_configuration(
-        FunctionName="Worker", Environment={"Variables": {}})
+        FunctionName="Worker", Environment={"Variables": {}}
+    )
     lab.clock.advance(seconds=30)
     assert list(lab.invocations()["outcome"]) == ["error", "ok"]
     assert len(got(lab)) == 2

@@ -73,19 +73,23 @@ def quantity(words: str) -> Any:
     assert all(found), f"{words!r} is no quantity"
     numbers = [float(each[1].replace(",", "")) for each in found if each]
     units = [each[2] for each in found if each]
-    values = tuple(number * UNITS.get(unit or units[-1], 1)
-                   for number, unit in zip(numbers, units, strict=True))
+    values = tuple(
+        number * UNITS.get(unit or units[-1], 1)
+        for number, unit in zip(numbers, units, strict=True)
+    )
     return values if len(values) > 1 else values[0]
 
 
 def make_table(lab: Lab, name: str = "Changes", **settings: Any) -> str:
     """An on-demand table with a stream; the stream's ARN."""
     described = lab.client("dynamodb").create_table(
-        TableName=name, BillingMode="PAY_PER_REQUEST",
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        **settings)
+        **settings,
+    )
     return str(described["TableDescription"]["LatestStreamArn"])
 
 
@@ -95,7 +99,7 @@ def listed(lab: Lab, arn: str) -> tuple[int, int]:
     return len(lineage.open_shards) + len(lineage.closed_shards), len(lineage.open_shards)
 
 
-# -- links ------------------------------------------------------------------------------------------
+# -- links -----------------------------------------------------------------------------------------
 
 
 def slug(heading: str) -> str:
@@ -108,14 +112,21 @@ def anchors(path: Path) -> set[str]:
     named: list[str] = []
     if path.suffix == ".ipynb":
         cells = json.loads(source)["cells"]
-        named = [figure["name"] for cell in cells
-                 if (figure := cell["metadata"].get("mystnb", {}).get("figure"))]
-        source = "\n\n".join("".join(each["source"]) for each in cells
-                             if each["cell_type"] == "markdown")
-    return {*map(slug, re.findall(r"^#+ (.+)$", source, re.MULTILINE)), *named,
-            *re.findall(r"^\(([\w-]+)\)=$", source, re.MULTILINE),
-            *re.findall(r"\]\{#([\w-]+)\}", source),
-            *re.findall(r"^:name: (\S+)$", source, re.MULTILINE)}
+        named = [
+            figure["name"]
+            for cell in cells
+            if (figure := cell["metadata"].get("mystnb", {}).get("figure"))
+        ]
+        source = "\n\n".join(
+            "".join(each["source"]) for each in cells if each["cell_type"] == "markdown"
+        )
+    return {
+        *map(slug, re.findall(r"^#+ (.+)$", source, re.MULTILINE)),
+        *named,
+        *re.findall(r"^\(([\w-]+)\)=$", source, re.MULTILINE),
+        *re.findall(r"\]\{#([\w-]+)\}", source),
+        *re.findall(r"^:name: (\S+)$", source, re.MULTILINE),
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
@@ -137,9 +148,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_roles_name_what_there_is(page: Path) -> None:
-    terms = {line.strip().lower() for block in re.findall(
-        r"```\{glossary\}\n(.*?)```", text("glossary"), re.DOTALL)
-        for line in block.splitlines() if line and not line.startswith(" ")}
+    terms = {
+        line.strip().lower()
+        for block in re.findall(r"```\{glossary\}\n(.*?)```", text("glossary"), re.DOTALL)
+        for line in block.splitlines()
+        if line and not line.startswith(" ")
+    }
     for role, content in ROLE.findall(page.read_text(encoding="utf-8")):
         target = re.sub(r".*<(.+)>", r"\1", content)
         if role == "doc":
@@ -148,11 +162,11 @@ def test_roles_name_what_there_is(page: Path) -> None:
             assert target.lower() in terms, content
 
 
-# -- the first page ---------------------------------------------------------------------------------
+# -- the first page --------------------------------------------------------------------------------
 
 
 def test_the_snippet_of_the_first_page(lab: Lab) -> None:
-    snippet, = python_blocks(text("intro"))
+    (snippet,) = python_blocks(text("intro"))
     streams, stream_arn = lab.client("dynamodbstreams"), make_table(lab)
     names: dict[str, Any] = {"lu": lu, "lab": lab, "streams": streams, "stream_arn": stream_arn}
     *head, last = ast.parse(snippet).body
@@ -166,20 +180,22 @@ def test_the_snippet_of_the_first_page(lab: Lab) -> None:
     assert len(after.open_shards) == 4
     assert not set(after.open_shards) & set(before.open_shards)
     parents = [list(after.graph.predecessors(shard)) for shard in after.open_shards]
-    assert sorted(sum(parents, [])) == before.open_shards
+    assert sorted(shard for shards in parents for shard in shards) == before.open_shards
     assert drawn.figure.get_axes()
 
 
 def test_the_targets_of_the_first_page() -> None:
-    now = {row["`LAB_TARGET`"].strip("`"): row["In this release"]
-           for row in rows_under(text("intro"), "`LAB_TARGET`")}
+    now = {
+        row["`LAB_TARGET`"].strip("`"): row["In this release"]
+        for row in rows_under(text("intro"), "`LAB_TARGET`")
+    }
     assert now.keys() == {"embedded", "localstack", "aws"}
     assert now["aws"] == "not yet"
     with pytest.raises(lu.NotOnThisTarget):
         lu.open_lab("aws")
 
 
-# -- the overview -----------------------------------------------------------------------------------
+# -- the overview ----------------------------------------------------------------------------------
 
 
 def test_how_many_shards_are_listed() -> None:
@@ -223,15 +239,23 @@ def test_five_writes_leave_four_records(lab: Lab) -> None:
     dynamodb.put_item(TableName="Changes", Item=new)
     with pytest.raises(ClientError, match="ConditionalCheckFailed"):
         dynamodb.update_item(
-            TableName="Changes", Key={"id": {"S": "a"}}, UpdateExpression="SET x = :two",
-            ConditionExpression="x = :two", ExpressionAttributeValues={":two": {"N": "2"}})
+            TableName="Changes",
+            Key={"id": {"S": "a"}},
+            UpdateExpression="SET x = :two",
+            ConditionExpression="x = :two",
+            ExpressionAttributeValues={":two": {"N": "2"}},
+        )
     dynamodb.delete_item(TableName="Changes", Key={"id": {"S": "nobody"}})
-    dynamodb.transact_write_items(TransactItems=[
-        {"Put": {"TableName": "Changes", "Item": {"id": {"S": name}}}} for name in "bcd"])
+    dynamodb.transact_write_items(
+        TransactItems=[
+            {"Put": {"TableName": "Changes", "Item": {"id": {"S": name}}}} for name in "bcd"
+        ]
+    )
     records = []
     for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
         iterator = streams.get_shard_iterator(
-            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
         records += streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
     assert sorted(each["dynamodb"]["Keys"]["id"]["S"] for each in records) == list("abcd")
 
@@ -241,13 +265,13 @@ def test_what_latest_misses_while_a_mapping_is_created(start: str, delivered: in
     """The overview's last question: creating takes six seconds, a burst comes after two."""
     with lu.open_lab("embedded", physics=Physics(mapping_creation=(6.0, 6.0))) as lab:
         arn, dynamodb, functions = make_table(lab), *lab.clients("dynamodb", "lambda")
-        role = lab.role("reader", {
-            "Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
+        role = lab.role("reader", {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
         lab.deploy_function("count", "def handler(event, context): return 0", role=role)
         dynamodb.put_item(TableName="Changes", Item={"id": {"S": "before"}})
         lab.clock.advance(seconds=5)
         functions.create_event_source_mapping(
-            FunctionName="count", EventSourceArn=arn, StartingPosition=start)
+            FunctionName="count", EventSourceArn=arn, StartingPosition=start
+        )
         lab.clock.advance(seconds=2)
         dynamodb.put_item(TableName="Changes", Item={"id": {"S": "after"}})
         lab.clock.advance(minutes=1)
@@ -259,30 +283,38 @@ def test_the_stages_of_the_overview() -> None:
     state, map_, reduce = resources.STATE_MAPPING, resources.MAP_MAPPING, resources.REDUCE_MAPPING
     names = resources.NAMES
     assert stages["StateLambda"]["Reads"] == (
-        f"`{names.stream}`, {resources.SHARDS} shards, batches of up to {state['BatchSize']}")
+        f"`{names.stream}`, {resources.SHARDS} shards, batches of up to {state['BatchSize']}"
+    )
     assert stages["MapLambda"]["Reads"] == (
         f"stream of `{names.state_table}`, batches of up to {map_['BatchSize']:,}, "
-        f"window {map_['MaximumBatchingWindowInSeconds']} s")
+        f"window {map_['MaximumBatchingWindowInSeconds']} s"
+    )
     assert stages["ReduceLambda"]["Reads"] == (
-        f"stream of `{names.reduce_table}`, batches of up to {reduce['BatchSize']:,}")
-    assert [stages[name]["Writes to"].strip("`") for name in (
-        "generator", "StateLambda", "MapLambda", "ReduceLambda")] == [
-        names.stream, names.state_table, names.reduce_table, names.aggregate_table]
+        f"stream of `{names.reduce_table}`, batches of up to {reduce['BatchSize']:,}"
+    )
+    assert [
+        stages[name]["Writes to"].strip("`")
+        for name in ("generator", "StateLambda", "MapLambda", "ReduceLambda")
+    ] == [names.stream, names.state_table, names.reduce_table, names.aggregate_table]
     assert f"up to {PATIENCE:.0f} seconds" in stages["scoreboard"]["Does"]
     assert not {"MaximumBatchingWindowInSeconds", "ParallelizationFactor"} & (
-        state.keys() | reduce.keys())
+        state.keys() | reduce.keys()
+    )
 
 
-# -- what is modelled -------------------------------------------------------------------------------
+# -- what is modelled ------------------------------------------------------------------------------
 
 
 def test_the_table_of_constants() -> None:
     """Name, value, mark and source of every constant, in the order of the code."""
-    page = [(row["Constant"].strip("`"), quantity(row["Value"]), row["Mark"],
-             row["Source, or reason"])
-            for row in rows_under(text("what_is_modelled"), "Constant")]
-    code = [(each["name"], pytest.approx(each["value"]), each["mark"], each["source"])
-            for each in as_records(Physics())]
+    page = [
+        (row["Constant"].strip("`"), quantity(row["Value"]), row["Mark"], row["Source, or reason"])
+        for row in rows_under(text("what_is_modelled"), "Constant")
+    ]
+    code = [
+        (each["name"], pytest.approx(each["value"]), each["mark"], each["source"])
+        for each in as_records(Physics())
+    ]
     assert [row[0] for row in page] == [row[0] for row in code]
     for shown, real in zip(page, code, strict=True):
         assert shown == real
@@ -291,15 +323,19 @@ def test_the_table_of_constants() -> None:
 def test_constants_that_the_rules_name() -> None:
     """A name of ours in the prose is a constant's; their values stand in one place only."""
     rules = rows_under(text("what_is_modelled"), "The emulator")
-    named = {name for row in rules for cell in row.values()
-             for name in re.findall(r"`([a-z]+(?:_[a-z]+)+|retention|rollover)`", cell)}
+    named = {
+        name
+        for row in rules
+        for cell in row.values()
+        for name in re.findall(r"`([a-z]+(?:_[a-z]+)+|retention|rollover)`", cell)
+    }
     assert named
     assert named <= {each["name"] for each in as_records(Physics())}
 
 
 def test_physics_as_the_page_changes_it() -> None:
     names: dict[str, Any] = {"lu": lu}
-    snippet, = python_blocks(text("what_is_modelled"))
+    (snippet,) = python_blocks(text("what_is_modelled"))
     exec(snippet.replace("open_lab(", "open_lab('embedded', "), names)
     with names["lab"] as lab:
         arn = make_table(lab)
@@ -309,11 +345,15 @@ def test_physics_as_the_page_changes_it() -> None:
 
 def test_the_operations_on_offer() -> None:
     rows = rows_under(text("what_is_modelled"), "Operations")
-    shown = {(row["Client"].strip("`"), row["Answered by"]):
-             set(row["Operations"].split(", ")) for row in rows}
-    real = {(service, who): set(operations)
-            for who, table in (("the lab", gateway.MODELLED), ("MiniStack", gateway.BACKED))
-            for service, operations in table.items()}
+    shown = {
+        (row["Client"].strip("`"), row["Answered by"]): set(row["Operations"].split(", "))
+        for row in rows
+    }
+    real = {
+        (service, who): set(operations)
+        for who, table in (("the lab", gateway.MODELLED), ("MiniStack", gateway.BACKED))
+        for service, operations in table.items()
+    }
     assert shown == real
 
 
@@ -327,21 +367,28 @@ def refusal(call: Any, **request: Any) -> tuple[str, int]:
 NOT_MODELLED = ("NotImplemented", 501)
 
 OTHER_SETTINGS: dict[str, Any] = {
-    "ParallelizationFactor": 2, "MaximumRetryAttempts": 2, "MaximumRecordAgeInSeconds": 60,
-    "BisectBatchOnFunctionError": True, "FunctionResponseTypes": ["ReportBatchItemFailures"],
+    "ParallelizationFactor": 2,
+    "MaximumRetryAttempts": 2,
+    "MaximumRecordAgeInSeconds": 60,
+    "BisectBatchOnFunctionError": True,
+    "FunctionResponseTypes": ["ReportBatchItemFailures"],
     "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}},
-    "FilterCriteria": {"Filters": [{"Pattern": "{}"}]}, "TumblingWindowInSeconds": 10,
+    "FilterCriteria": {"Filters": [{"Pattern": "{}"}]},
+    "TumblingWindowInSeconds": 10,
 }
 
 
 def test_settings_of_a_mapping_in_their_default_only(lab: Lab) -> None:
-    shown = {row["Setting of a mapping"].strip("`"): row["Accepted only as"].split(",")[0]
-             for row in rows_under(text("what_is_modelled"), "Setting of a mapping")}
+    shown = {
+        row["Setting of a mapping"].strip("`"): row["Accepted only as"].split(",")[0]
+        for row in rows_under(text("what_is_modelled"), "Setting of a mapping")
+    }
     assert shown.keys() == ONLY_DEFAULTS.keys() == OTHER_SETTINGS.keys()
     for name, words in shown.items():
         default = None if words.startswith("empty") else json.loads(words)
-        assert default in ONLY_DEFAULTS[name] if default is not None else not (
-            ONLY_DEFAULTS[name][0]), name
+        assert (
+            default in ONLY_DEFAULTS[name] if default is not None else not (ONLY_DEFAULTS[name][0])
+        ), name
 
     arn, functions = make_table(lab), lab.client("lambda")
     role = lab.role("reader", {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
@@ -364,17 +411,27 @@ def test_what_else_is_refused(lab: Lab) -> None:
     shard = lu.read_lineage(lab.client("dynamodbstreams"), arn).open_shards[0]
     topic = sns.create_topic(Name="news")["TopicArn"]
     refused = [
-        (kinesis.split_shard, {"StreamName": "ticks", "ShardToSplit": first["ShardId"],
-                               "NewStartingHashKey": "5"}),
-        (kinesis.create_stream, {"StreamName": "any",
-                                 "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}),
+        (
+            kinesis.split_shard,
+            {"StreamName": "ticks", "ShardToSplit": first["ShardId"], "NewStartingHashKey": "5"},
+        ),
+        (
+            kinesis.create_stream,
+            {"StreamName": "any", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}},
+        ),
         (kinesis.list_shards, {"StreamName": "ticks", "ShardFilter": {"Type": "AT_LATEST"}}),
         (kinesis.get_shard_iterator, {"StreamName": "ticks", "Timestamp": 0, **first}),
-        (lab.client("dynamodbstreams").get_shard_iterator, {
-            "StreamArn": arn, "ShardId": shard, "ShardIteratorType": "AT_TIMESTAMP"}),
-        (dynamodb.update_time_to_live, {
-            "TableName": "Changes",
-            "TimeToLiveSpecification": {"Enabled": True, "AttributeName": "x"}}),
+        (
+            lab.client("dynamodbstreams").get_shard_iterator,
+            {"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "AT_TIMESTAMP"},
+        ),
+        (
+            dynamodb.update_time_to_live,
+            {
+                "TableName": "Changes",
+                "TimeToLiveSpecification": {"Enabled": True, "AttributeName": "x"},
+            },
+        ),
         (dynamodb.update_table, {"TableName": "Changes", "BillingMode": "PROVISIONED"}),
         (dynamodb.create_backup, {"TableName": "Changes", "BackupName": "now"}),
         (functions.publish_version, {"FunctionName": "count"}),
@@ -383,8 +440,9 @@ def test_what_else_is_refused(lab: Lab) -> None:
     for call, request in refused:
         assert refusal(call, **request) == NOT_MODELLED, request
     with pytest.raises(ClientError, match="NotImplemented"):
-        make_table(lab, "Warm", WarmThroughput={
-            "ReadUnitsPerSecond": 13000, "WriteUnitsPerSecond": 5000})
+        make_table(
+            lab, "Warm", WarmThroughput={"ReadUnitsPerSecond": 13000, "WriteUnitsPerSecond": 5000}
+        )
 
 
 def test_what_is_accepted_without_effect(lab: Lab) -> None:
@@ -394,19 +452,21 @@ def test_what_is_accepted_without_effect(lab: Lab) -> None:
     began = lab.clock.now()
     for _ in range(10):
         answer = kinesis.put_records(
-            StreamName="ticks", Records=[{"Data": b"tick", "PartitionKey": "x"}] * 500)
+            StreamName="ticks", Records=[{"Data": b"tick", "PartitionKey": "x"}] * 500
+        )
         assert answer["FailedRecordCount"] == 0
     assert (lab.clock.now() - began).total_seconds() < 1
 
     arn = make_table(lab)
     shard = lu.read_lineage(streams, arn).open_shards[0]
-    iterator = streams.get_shard_iterator(
-        StreamArn=arn, ShardId=shard, ShardIteratorType="LATEST")["ShardIterator"]
+    iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard, ShardIteratorType="LATEST")[
+        "ShardIterator"
+    ]
     for _ in range(50):
         streams.get_records(ShardIterator=iterator)
 
 
-# -- the claims -------------------------------------------------------------------------------------
+# -- the claims ------------------------------------------------------------------------------------
 
 CANNOT = "Can't be checked"
 CLAIM = re.compile(r"\[(\d+)\.\]\{#claim-(\d+)\} (.+)")
@@ -421,10 +481,11 @@ def test_every_claim_has_a_number_a_verdict_and_a_source() -> None:
         assert claim[1] == claim[2] == str(number)
         assert VERDICT.fullmatch(row["What is true today (source)"]), row
     found = Counter(VERDICT.match(row["What is true today (source)"])[1] for row in rows)
-    assert (f"Of {len(rows)} statements {found['Holds']} hold, {found['Imprecise']} are imprecise, "
-            f"{found['Outdated']} are outdated, {found['Contestable']} are contestable, and "
-            f"{found[CANNOT]} can't be checked"
-            ) in text("claims")
+    assert (
+        f"Of {len(rows)} statements {found['Holds']} hold, {found['Imprecise']} are imprecise, "
+        f"{found['Outdated']} are outdated, {found['Contestable']} are contestable, and "
+        f"{found[CANNOT]} can't be checked"
+    ) in text("claims")
 
 
 def test_what_is_shown_is_a_section_of_the_chapter() -> None:

@@ -27,10 +27,16 @@ def test_a_chapter_runs_elsewhere(elsewhere: str, chapter: str, tmp_path: Path) 
     notebook.cells = [cell for cell in notebook.cells if 'open_lab("embedded"' not in cell.source]
     copy = tmp_path / f"{chapter}.ipynb"
     nbformat.write(notebook, copy)
-    executed = run(copy, LAB_TARGET="localstack", LAB_MESSAGES="200", AWS_ENDPOINT_URL=elsewhere,
-                   PYTHONPATH=str(ROOT))
-    shown = [output for cell in executed.cells if cell.cell_type == "code"
-             for output in cell.outputs]
+    executed = run(
+        copy,
+        LAB_TARGET="localstack",
+        LAB_MESSAGES="200",
+        AWS_ENDPOINT_URL=elsewhere,
+        PYTHONPATH=str(ROOT),
+    )
+    shown = [
+        output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
     assert not [output for output in shown if output.output_type == "error"]
     text = "".join(str(output.get("text", output.get("data", ""))) for output in shown)
     assert "localstack" in text, "the chapter says where it ran"

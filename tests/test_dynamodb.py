@@ -23,17 +23,22 @@ VIEW = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
 ALLOW_ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
 
-def make_table(lab: Lab, name: str = "Table", view: str | None = "NEW_AND_OLD_IMAGES",
-               **options: Any) -> str:
+def make_table(
+    lab: Lab, name: str = "Table", view: str | None = "NEW_AND_OLD_IMAGES", **options: Any
+) -> str:
     """A table with the string key `id` and a stream; the stream's ARN."""
     if "ProvisionedThroughput" not in options:
         options["BillingMode"] = "PAY_PER_REQUEST"
     if view:
         options["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": view}
     made = lab.client("dynamodb").create_table(
-        TableName=name, **{
+        TableName=name,
+        **{
             "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}]} | options)
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        }
+        | options,
+    )
     return str(made["TableDescription"].get("LatestStreamArn", ""))
 
 
@@ -42,14 +47,17 @@ def read_all(lab: Lab, arn: str) -> list[Item]:
     streams, records = lab.client("dynamodbstreams"), []
     for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
         iterator = streams.get_shard_iterator(
-            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
         records += streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
     return sorted(records, key=lambda each: int(each["dynamodb"]["SequenceNumber"]))
 
 
 def told(records: list[Item]) -> list[tuple[str, Any, Any]]:
-    return [(each["eventName"], each["dynamodb"].get("OldImage"), each["dynamodb"].get("NewImage"))
-            for each in records]
+    return [
+        (each["eventName"], each["dynamodb"].get("OldImage"), each["dynamodb"].get("NewImage"))
+        for each in records
+    ]
 
 
 def item(key: str, value: str | None = None) -> Item:
@@ -72,8 +80,12 @@ PUT, UPDATE, DELETE = "INSERT", "MODIFY", "REMOVE"
 
 
 def update(key: str, value: str) -> Item:
-    return {"TableName": "Table", "Key": item(key), "UpdateExpression": "SET v = :v",
-            "ExpressionAttributeValues": {":v": {"S": value}}}
+    return {
+        "TableName": "Table",
+        "Key": item(key),
+        "UpdateExpression": "SET v = :v",
+        "ExpressionAttributeValues": {":v": {"S": value}},
+    }
 
 
 def transact(*actions: Item) -> tuple[str, Item]:
@@ -83,55 +95,116 @@ def transact(*actions: Item) -> tuple[str, Item]:
 KINDS: dict[str, tuple[tuple[str, Item], list[tuple[str, Any, Any]]]] = {
     "put": (("put_item", {"TableName": "Table", "Item": B}), [(PUT, None, B)]),
     "put over the same": (("put_item", {"TableName": "Table", "Item": A}), []),
-    "put over another": (("put_item", {"TableName": "Table", "Item": item("a")}),
-                         [(UPDATE, A, item("a"))]),
+    "put over another": (
+        ("put_item", {"TableName": "Table", "Item": item("a")}),
+        [(UPDATE, A, item("a"))],
+    ),
     "update": (("update_item", update("a", "2")), [(UPDATE, A, item("a", "2"))]),
     "update to the same": (("update_item", update("a", "1")), []),
     "update of an absent item": (("update_item", update("b", "1")), [(PUT, None, B)]),
     "update without expression": (
-        ("update_item", {"TableName": "Table", "Key": item("b")}), [(PUT, None, item("b"))]),
+        ("update_item", {"TableName": "Table", "Key": item("b")}),
+        [(PUT, None, item("b"))],
+    ),
     "delete": (("delete_item", {"TableName": "Table", "Key": item("a")}), [(DELETE, A, None)]),
     "delete of an absent item": (("delete_item", {"TableName": "Table", "Key": item("b")}), []),
-    "batch": (("batch_write_item", {"RequestItems": {"Table": [
-        {"PutRequest": {"Item": B}}, {"DeleteRequest": {"Key": item("a")}},
-        {"DeleteRequest": {"Key": item("c")}}]}}), [(PUT, None, B), (DELETE, A, None)]),
-    "batch put over the same": (("batch_write_item", {"RequestItems": {"Table": [
-        {"PutRequest": {"Item": A}}]}}), []),
+    "batch": (
+        (
+            "batch_write_item",
+            {
+                "RequestItems": {
+                    "Table": [
+                        {"PutRequest": {"Item": B}},
+                        {"DeleteRequest": {"Key": item("a")}},
+                        {"DeleteRequest": {"Key": item("c")}},
+                    ]
+                }
+            },
+        ),
+        [(PUT, None, B), (DELETE, A, None)],
+    ),
+    "batch put over the same": (
+        ("batch_write_item", {"RequestItems": {"Table": [{"PutRequest": {"Item": A}}]}}),
+        [],
+    ),
     "transact put": (transact({"Put": {"TableName": "Table", "Item": B}}), [(PUT, None, B)]),
     "transact put over the same": (transact({"Put": {"TableName": "Table", "Item": A}}), []),
     "transact update": (transact({"Update": update("a", "2")}), [(UPDATE, A, item("a", "2"))]),
     "transact update to the same": (transact({"Update": update("a", "1")}), []),
-    "transact delete": (transact({"Delete": {"TableName": "Table", "Key": item("a")}}),
-                        [(DELETE, A, None)]),
+    "transact delete": (
+        transact({"Delete": {"TableName": "Table", "Key": item("a")}}),
+        [(DELETE, A, None)],
+    ),
     "transact delete of an absent item": (
-        transact({"Delete": {"TableName": "Table", "Key": item("b")}}), []),
-    "transact check": (transact({"ConditionCheck": {
-        "TableName": "Table", "Key": item("a"), "ConditionExpression": "attribute_exists(id)"}}),
-        []),
-    "transact of several": (transact(
-        {"Put": {"TableName": "Table", "Item": B}}, {"Update": update("c", "9")},
-        {"Delete": {"TableName": "Table", "Key": item("a")}}),
-        [(PUT, None, B), (PUT, None, item("c", "9")), (DELETE, A, None)]),
-    "PartiQL insert": (("execute_statement", sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}")),
-                       [(PUT, None, B)]),
-    "PartiQL update": (("execute_statement", sql("UPDATE \"Table\" SET v='2' WHERE id='a'")),
-                       [(UPDATE, A, item("a", "2"))]),
+        transact({"Delete": {"TableName": "Table", "Key": item("b")}}),
+        [],
+    ),
+    "transact check": (
+        transact(
+            {
+                "ConditionCheck": {
+                    "TableName": "Table",
+                    "Key": item("a"),
+                    "ConditionExpression": "attribute_exists(id)",
+                }
+            }
+        ),
+        [],
+    ),
+    "transact of several": (
+        transact(
+            {"Put": {"TableName": "Table", "Item": B}},
+            {"Update": update("c", "9")},
+            {"Delete": {"TableName": "Table", "Key": item("a")}},
+        ),
+        [(PUT, None, B), (PUT, None, item("c", "9")), (DELETE, A, None)],
+    ),
+    "PartiQL insert": (
+        ("execute_statement", sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}")),
+        [(PUT, None, B)],
+    ),
+    "PartiQL update": (
+        ("execute_statement", sql("UPDATE \"Table\" SET v='2' WHERE id='a'")),
+        [(UPDATE, A, item("a", "2"))],
+    ),
     "PartiQL update to the same": (
-        ("execute_statement", sql("UPDATE \"Table\" SET v='1' WHERE id='a'")), []),
-    "PartiQL delete": (("execute_statement", sql("DELETE FROM \"Table\" WHERE id='a'")),
-                       [(DELETE, A, None)]),
+        ("execute_statement", sql("UPDATE \"Table\" SET v='1' WHERE id='a'")),
+        [],
+    ),
+    "PartiQL delete": (
+        ("execute_statement", sql("DELETE FROM \"Table\" WHERE id='a'")),
+        [(DELETE, A, None)],
+    ),
     "PartiQL delete of an absent item": (
-        ("execute_statement", sql("DELETE FROM \"Table\" WHERE id='b'")), []),
+        ("execute_statement", sql("DELETE FROM \"Table\" WHERE id='b'")),
+        [],
+    ),
     "PartiQL select": (("execute_statement", sql("SELECT * FROM \"Table\" WHERE id='a'")), []),
-    "ExecuteTransaction": (("execute_transaction", {"TransactStatements": [
-        sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}"),
-        sql("UPDATE \"Table\" SET v='2' WHERE id='a'")]}),
-        [(PUT, None, B), (UPDATE, A, item("a", "2"))]),
-    "BatchExecuteStatement, one of three fails": (("batch_execute_statement", {"Statements": [
-        sql("INSERT INTO \"Table\" VALUE {'id':'a','v':'7'}"),
-        sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}"),
-        sql("DELETE FROM \"Table\" WHERE id='a'")]}),
-        [(PUT, None, B), (DELETE, A, None)]),
+    "ExecuteTransaction": (
+        (
+            "execute_transaction",
+            {
+                "TransactStatements": [
+                    sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}"),
+                    sql("UPDATE \"Table\" SET v='2' WHERE id='a'"),
+                ]
+            },
+        ),
+        [(PUT, None, B), (UPDATE, A, item("a", "2"))],
+    ),
+    "BatchExecuteStatement, one of three fails": (
+        (
+            "batch_execute_statement",
+            {
+                "Statements": [
+                    sql("INSERT INTO \"Table\" VALUE {'id':'a','v':'7'}"),
+                    sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}"),
+                    sql("DELETE FROM \"Table\" WHERE id='a'"),
+                ]
+            },
+        ),
+        [(PUT, None, B), (DELETE, A, None)],
+    ),
 }
 
 
@@ -147,20 +220,49 @@ def test_what_each_kind_of_write_leaves_in_the_stream(lab: Lab, kind: str) -> No
 
 
 REFUSED: dict[str, tuple[str, Item]] = {
-    "a failed condition": ("put_item", {"TableName": "Table", "Item": item("a", "2"),
-                                        "ConditionExpression": "attribute_not_exists(id)"}),
+    "a failed condition": (
+        "put_item",
+        {
+            "TableName": "Table",
+            "Item": item("a", "2"),
+            "ConditionExpression": "attribute_not_exists(id)",
+        },
+    ),
     "a cancelled transaction": transact(
         {"Put": {"TableName": "Table", "Item": B}},
-        {"Put": {"TableName": "Table", "Item": item("a"),
-                 "ConditionExpression": "attribute_not_exists(id)"}}),
-    "a rolled back ExecuteTransaction": ("execute_transaction", {"TransactStatements": [
-        sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}"),
-        sql("UPDATE \"Table\" SET v='2' WHERE id='a'"),
-        sql("UPDATE \"Table\" SET v='2' WHERE id='nobody'")]}),
-    "a batch with a bad member": ("batch_write_item", {"RequestItems": {"Table": [
-        {"PutRequest": {"Item": B}}, {"PutRequest": {"Item": {"wrong": {"S": "a"}}}}]}}),
-    "an insert of what is there": ("execute_statement",
-                                   sql("INSERT INTO \"Table\" VALUE {'id':'a','v':'9'}")),
+        {
+            "Put": {
+                "TableName": "Table",
+                "Item": item("a"),
+                "ConditionExpression": "attribute_not_exists(id)",
+            }
+        },
+    ),
+    "a rolled back ExecuteTransaction": (
+        "execute_transaction",
+        {
+            "TransactStatements": [
+                sql("INSERT INTO \"Table\" VALUE {'id':'b','v':'1'}"),
+                sql("UPDATE \"Table\" SET v='2' WHERE id='a'"),
+                sql("UPDATE \"Table\" SET v='2' WHERE id='nobody'"),
+            ]
+        },
+    ),
+    "a batch with a bad member": (
+        "batch_write_item",
+        {
+            "RequestItems": {
+                "Table": [
+                    {"PutRequest": {"Item": B}},
+                    {"PutRequest": {"Item": {"wrong": {"S": "a"}}}},
+                ]
+            }
+        },
+    ),
+    "an insert of what is there": (
+        "execute_statement",
+        sql("INSERT INTO \"Table\" VALUE {'id':'a','v':'9'}"),
+    ),
 }
 
 
@@ -179,10 +281,16 @@ def test_a_refused_write_changes_nothing(lab: Lab, kind: str) -> None:
     assert frame["bytes"].sum() == len("id" + "a" + "v" + "1")
 
 
-@pytest.mark.parametrize(("before", "after"), [
-    ({"SS": ["x", "y"]}, {"SS": ["y", "x"]}), ({"NS": ["1", "2"]}, {"NS": ["2", "1.0"]}),
-    ({"N": "1"}, {"N": "1.00"}), ({"N": "100"}, {"N": "1e2"}),
-    ({"L": [{"M": {"s": {"BS": [b"p", b"q"]}}}]}, {"L": [{"M": {"s": {"BS": [b"q", b"p"]}}}]})])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"SS": ["x", "y"]}, {"SS": ["y", "x"]}),
+        ({"NS": ["1", "2"]}, {"NS": ["2", "1.0"]}),
+        ({"N": "1"}, {"N": "1.00"}),
+        ({"N": "100"}, {"N": "1e2"}),
+        ({"L": [{"M": {"s": {"BS": [b"p", b"q"]}}}]}, {"L": [{"M": {"s": {"BS": [b"q", b"p"]}}}]}),
+    ],
+)
 def test_equal_values_in_another_form_change_nothing(lab: Lab, before: Item, after: Item) -> None:
     arn = make_table(lab)
     for value in (before, after):
@@ -190,9 +298,15 @@ def test_equal_values_in_another_form_change_nothing(lab: Lab, before: Item, aft
     assert [each["eventName"] for each in read_all(lab, arn)] == ["INSERT"]
 
 
-@pytest.mark.parametrize(("before", "after"), [
-    ({"L": [{"S": "x"}, {"S": "y"}]}, {"L": [{"S": "y"}, {"S": "x"}]}),
-    ({"S": "1"}, {"N": "1"}), ({"SS": ["x"]}, {"SS": ["x", "y"]}), ({"M": {}}, {"L": []})])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"L": [{"S": "x"}, {"S": "y"}]}, {"L": [{"S": "y"}, {"S": "x"}]}),
+        ({"S": "1"}, {"N": "1"}),
+        ({"SS": ["x"]}, {"SS": ["x", "y"]}),
+        ({"M": {}}, {"L": []}),
+    ],
+)
 def test_different_values_are_told_apart(lab: Lab, before: Item, after: Item) -> None:
     arn = make_table(lab)
     for value in (before, after):
@@ -203,16 +317,22 @@ def test_different_values_are_told_apart(lab: Lab, before: Item, after: Item) ->
 def test_images_are_not_changed_by_later_writes(lab: Lab) -> None:
     arn = make_table(lab)
     dynamodb = lab.client("dynamodb")
-    dynamodb.put_item(TableName="Table", Item=item("a") | {
-        "l": {"L": [{"N": "0"}]}, "m": {"M": {"n": {"N": "0"}}}, "s": {"NS": ["0"]}})
+    dynamodb.put_item(
+        TableName="Table",
+        Item=item("a")
+        | {"l": {"L": [{"N": "0"}]}, "m": {"M": {"n": {"N": "0"}}}, "s": {"NS": ["0"]}},
+    )
     first = json.dumps(told(read_all(lab, arn)), sort_keys=True)
     for number in range(1, 4):
         dynamodb.update_item(
-            TableName="Table", Key=item("a"),
+            TableName="Table",
+            Key=item("a"),
             UpdateExpression="SET l[0] = :n, m.n = :n, l[1] = :n ADD s :s",
-            ExpressionAttributeValues={":n": {"N": str(number)}, ":s": {"NS": [str(number)]}})
+            ExpressionAttributeValues={":n": {"N": str(number)}, ":s": {"NS": [str(number)]}},
+        )
         dynamodb.execute_statement(
-            Statement=f"UPDATE \"Table\" SET m.p = {number} SET l[0] = 77 WHERE id = 'a'")
+            Statement=f"UPDATE \"Table\" SET m.p = {number} SET l[0] = 77 WHERE id = 'a'"
+        )
     records = read_all(lab, arn)
     assert json.dumps(told(records[:1]), sort_keys=True) == first
     for earlier, later in pairwise(records):
@@ -224,9 +344,13 @@ def test_a_transaction_over_two_tables(lab: Lab) -> None:
     """Recorded on AWS, fact 18: a record for each item, none for the table without a stream."""
     arn = make_table(lab)
     make_table(lab, "Silent", view=None)
-    lab.client("dynamodb").transact_write_items(TransactItems=[
-        {"Put": {"TableName": "Silent", "Item": A}}, {"Put": {"TableName": "Table", "Item": A}},
-        {"Put": {"TableName": "Table", "Item": B}}])
+    lab.client("dynamodb").transact_write_items(
+        TransactItems=[
+            {"Put": {"TableName": "Silent", "Item": A}},
+            {"Put": {"TableName": "Table", "Item": A}},
+            {"Put": {"TableName": "Table", "Item": B}},
+        ]
+    )
     records = read_all(lab, arn)
     assert told(records) == [(PUT, None, A), (PUT, None, B)]
     assert len({each["dynamodb"]["SequenceNumber"] for each in records}) == 2
@@ -244,8 +368,11 @@ def test_the_name_of_a_table_may_be_its_arn(lab: Lab) -> None:
     assert told(read_all(lab, arn)) == [(PUT, None, A), (PUT, None, B)]
 
 
-WRITES = st.tuples(st.sampled_from(["put", "update", "delete", "batch", "transact", "sql"]),
-                   st.sampled_from("abc"), st.sampled_from("123"))
+WRITES = st.tuples(
+    st.sampled_from(["put", "update", "delete", "batch", "transact", "sql"]),
+    st.sampled_from("abc"),
+    st.sampled_from("123"),
+)
 
 
 @settings(max_examples=12)
@@ -271,14 +398,21 @@ def carry_out(dynamodb: Any, kind: str, key: str, value: str) -> None:
         "put": lambda: dynamodb.put_item(TableName="Table", Item=item(key, value)),
         "update": lambda: dynamodb.update_item(**update(key, value)),
         "delete": lambda: dynamodb.delete_item(TableName="Table", Key=item(key)),
-        "batch": lambda: dynamodb.batch_write_item(RequestItems={"Table": [
-            {"PutRequest": {"Item": item(key, value)}}]}),
-        "transact": lambda: dynamodb.transact_write_items(TransactItems=[
-            {"Update": update(key, value)},
-            {"Delete": {"TableName": "Table", "Key": item(value)}}]),
-        "sql": lambda: dynamodb.batch_execute_statement(Statements=[
-            sql(f"INSERT INTO \"Table\" VALUE {{'id':'{key}','v':'{value}'}}"),
-            sql(f"DELETE FROM \"Table\" WHERE id = '{value}'")]),
+        "batch": lambda: dynamodb.batch_write_item(
+            RequestItems={"Table": [{"PutRequest": {"Item": item(key, value)}}]}
+        ),
+        "transact": lambda: dynamodb.transact_write_items(
+            TransactItems=[
+                {"Update": update(key, value)},
+                {"Delete": {"TableName": "Table", "Key": item(value)}},
+            ]
+        ),
+        "sql": lambda: dynamodb.batch_execute_statement(
+            Statements=[
+                sql(f"INSERT INTO \"Table\" VALUE {{'id':'{key}','v':'{value}'}}"),
+                sql(f"DELETE FROM \"Table\" WHERE id = '{value}'"),
+            ]
+        ),
     }
     actions[kind]()
 
@@ -290,26 +424,43 @@ def test_a_new_table_describes_itself_as_on_aws(lab: Lab) -> None:
     """Recorded on AWS, facts 1, 2, 3 and 30."""
     dynamodb = lab.client("dynamodb")
     made = dynamodb.create_table(
-        TableName="Table", BillingMode="PAY_PER_REQUEST", StreamSpecification=VIEW,
+        TableName="Table",
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification=VIEW,
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}])["TableDescription"]
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )["TableDescription"]
     assert made["TableStatus"] == "CREATING"
     assert made["StreamSpecification"] == VIEW
     assert made["LatestStreamArn"] == f"{made['TableArn']}/stream/{made['LatestStreamLabel']}"
     assert made["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     assert made["ProvisionedThroughput"] == {
-        "NumberOfDecreasesToday": 0, "ReadCapacityUnits": 0, "WriteCapacityUnits": 0}
+        "NumberOfDecreasesToday": 0,
+        "ReadCapacityUnits": 0,
+        "WriteCapacityUnits": 0,
+    }
     assert "WarmThroughput" not in made
     found = dynamodb.describe_table(TableName="Table")["Table"]
     assert found["WarmThroughput"] == {
-        "ReadUnitsPerSecond": 12000, "WriteUnitsPerSecond": 4000, "Status": "ACTIVE"}
+        "ReadUnitsPerSecond": 12000,
+        "WriteUnitsPerSecond": 4000,
+        "Status": "ACTIVE",
+    }
     assert found["TableStatus"] == "ACTIVE"
 
-    make_table(lab, "Plain", view=None,
-               ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5})
+    make_table(
+        lab,
+        "Plain",
+        view=None,
+        ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5},
+    )
     plain = dynamodb.describe_table(TableName="Plain")["Table"]
-    assert not {"StreamSpecification", "LatestStreamArn", "LatestStreamLabel",
-                "BillingModeSummary"} & set(plain)
+    assert not {
+        "StreamSpecification",
+        "LatestStreamArn",
+        "LatestStreamLabel",
+        "BillingModeSummary",
+    } & set(plain)
     switched = dynamodb.update_table(TableName="Plain", StreamSpecification=VIEW)
     assert switched["TableDescription"]["TableStatus"] == "UPDATING"
     assert switched["TableDescription"]["LatestStreamArn"].startswith(plain["TableArn"])
@@ -326,51 +477,115 @@ def test_the_size_of_a_table_is_that_of_its_items(lab: Lab) -> None:
 ABSENT = {"TableName": "absent-table"}
 CANCELLED = "Transaction cancelled, please refer cancellation reasons for specific reasons"
 ERRORS: dict[str, tuple[str, Item, str, str]] = {
-    "fact 29, delete": ("delete_table", ABSENT, "ResourceNotFoundException",
-                        "Requested resource not found: Table: absent-table not found"),
-    "fact 29, describe": ("describe_table", ABSENT, "ResourceNotFoundException",
-                          "Requested resource not found: Table: absent-table not found"),
-    "fact 29, update": ("update_table", ABSENT | {"StreamSpecification": VIEW},
-                        "ResourceNotFoundException",
-                        "Requested resource not found: Table: absent-table not found"),
-    "fact 29, duplicate": ("create_table", {
-        "TableName": "Table", "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}]},
-        "ResourceInUseException", "Table already exists: Table"),
-    "fact 26": ("transact_write_items",
-                {"TransactItems": [{"Put": ABSENT | {"Item": A}}]},
-                "ResourceNotFoundException", "Requested resource not found"),
-    "fact 25": (*REFUSED["a cancelled transaction"], "TransactionCanceledException",
-                f"{CANCELLED} [None, ConditionalCheckFailed]"),
-    "fact 27": (*REFUSED["a failed condition"], "ConditionalCheckFailedException",
-                "The conditional request failed"),
-    "fact 28": ("batch_write_item",
-                {"RequestItems": {"Table": [{"PutRequest": {"Item": {"wrong": {"S": "a"}}}}]}},
-                "ValidationException", "The provided key element does not match the schema"),
+    "fact 29, delete": (
+        "delete_table",
+        ABSENT,
+        "ResourceNotFoundException",
+        "Requested resource not found: Table: absent-table not found",
+    ),
+    "fact 29, describe": (
+        "describe_table",
+        ABSENT,
+        "ResourceNotFoundException",
+        "Requested resource not found: Table: absent-table not found",
+    ),
+    "fact 29, update": (
+        "update_table",
+        ABSENT | {"StreamSpecification": VIEW},
+        "ResourceNotFoundException",
+        "Requested resource not found: Table: absent-table not found",
+    ),
+    "fact 29, duplicate": (
+        "create_table",
+        {
+            "TableName": "Table",
+            "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        },
+        "ResourceInUseException",
+        "Table already exists: Table",
+    ),
+    "fact 26": (
+        "transact_write_items",
+        {"TransactItems": [{"Put": ABSENT | {"Item": A}}]},
+        "ResourceNotFoundException",
+        "Requested resource not found",
+    ),
+    "fact 25": (
+        *REFUSED["a cancelled transaction"],
+        "TransactionCanceledException",
+        f"{CANCELLED} [None, ConditionalCheckFailed]",
+    ),
+    "fact 27": (
+        *REFUSED["a failed condition"],
+        "ConditionalCheckFailedException",
+        "The conditional request failed",
+    ),
+    "fact 28": (
+        "batch_write_item",
+        {"RequestItems": {"Table": [{"PutRequest": {"Item": {"wrong": {"S": "a"}}}}]}},
+        "ValidationException",
+        "The provided key element does not match the schema",
+    ),
     "stream switched on twice": (
-        "update_table", {"TableName": "Table", "StreamSpecification": VIEW},
-        "ValidationException", "Table already has an enabled stream: TableName: Table"),
+        "update_table",
+        {"TableName": "Table", "StreamSpecification": VIEW},
+        "ValidationException",
+        "Table already has an enabled stream: TableName: Table",
+    ),
     "nothing to switch off": (
-        "update_table", {"TableName": "Silent", "StreamSpecification": {"StreamEnabled": False}},
-        "ValidationException", "Table has no stream to disable: TableName: Silent"),
-    "nothing to update": ("update_table", {"TableName": "Table"}, "ValidationException",
-                          "At least one of ProvisionedThroughput, BillingMode"),
+        "update_table",
+        {"TableName": "Silent", "StreamSpecification": {"StreamEnabled": False}},
+        "ValidationException",
+        "Table has no stream to disable: TableName: Silent",
+    ),
+    "nothing to update": (
+        "update_table",
+        {"TableName": "Table"},
+        "ValidationException",
+        "At least one of ProvisionedThroughput, BillingMode",
+    ),
     "a view of no kind": (
-        "update_table", {"TableName": "Silent", "StreamSpecification": {
-            "StreamEnabled": True, "StreamViewType": "EVERYTHING"}}, "ValidationException",
-        "failed to satisfy constraint: Member must satisfy enum value set"),
-    "no view": ("update_table", {"TableName": "Silent", "StreamSpecification": {
-        "StreamEnabled": True}}, "ValidationException", "StreamViewType must be specified"),
-    "not modelled": ("update_table", {"TableName": "Table", "BillingMode": "PROVISIONED"},
-                     "NotImplemented", "is not modelled by DynamoDB"),
+        "update_table",
+        {
+            "TableName": "Silent",
+            "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "EVERYTHING"},
+        },
+        "ValidationException",
+        "failed to satisfy constraint: Member must satisfy enum value set",
+    ),
+    "no view": (
+        "update_table",
+        {"TableName": "Silent", "StreamSpecification": {"StreamEnabled": True}},
+        "ValidationException",
+        "StreamViewType must be specified",
+    ),
+    "not modelled": (
+        "update_table",
+        {"TableName": "Table", "BillingMode": "PROVISIONED"},
+        "NotImplemented",
+        "is not modelled by DynamoDB",
+    ),
     "two writes in one member": (
-        "transact_write_items", {"TransactItems": [{
-            "Put": {"TableName": "Table", "Item": A},
-            "Delete": {"TableName": "Table", "Key": item("b")}}]},
-        "ValidationException", "TransactItems can only contain one of Check, Put, Update"),
-    "not offered": ("describe_time_to_live", {"TableName": "Table"}, "NotImplemented",
-                    "The lab does not offer DescribeTimeToLive of dynamodb."),
+        "transact_write_items",
+        {
+            "TransactItems": [
+                {
+                    "Put": {"TableName": "Table", "Item": A},
+                    "Delete": {"TableName": "Table", "Key": item("b")},
+                }
+            ]
+        },
+        "ValidationException",
+        "TransactItems can only contain one of Check, Put, Update",
+    ),
+    "not offered": (
+        "describe_time_to_live",
+        {"TableName": "Table"},
+        "NotImplemented",
+        "The lab does not offer DescribeTimeToLive of dynamodb.",
+    ),
 }
 
 
@@ -395,15 +610,23 @@ def test_the_old_item_comes_with_a_failed_condition(lab: Lab) -> None:
     put(lab, "a", "1")
     with pytest.raises(ClientError) as refused:
         lab.client("dynamodb").put_item(
-            TableName="Table", Item=item("a"), ConditionExpression="attribute_not_exists(id)",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD")
+            TableName="Table",
+            Item=item("a"),
+            ConditionExpression="attribute_not_exists(id)",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
     assert refused.value.response["Item"] == A
 
 
-@pytest.mark.parametrize("member", [
-    {"OnDemandThroughput": {"MaxWriteRequestUnits": 1}}, {"ResourcePolicy": "{}"},
-    {"WarmThroughput": {"ReadUnitsPerSecond": 15000}},
-    {"GlobalTableSettingsReplicationMode": "ENABLED"}])
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"OnDemandThroughput": {"MaxWriteRequestUnits": 1}},
+        {"ResourcePolicy": "{}"},
+        {"WarmThroughput": {"ReadUnitsPerSecond": 15000}},
+        {"GlobalTableSettingsReplicationMode": "ENABLED"},
+    ],
+)
 def test_what_would_be_ignored_of_a_table_is_refused(lab: Lab, member: Item) -> None:
     with pytest.raises(ClientError, match=f"CreateTable with {min(member)} is not modelled"):
         make_table(lab, **member)
@@ -415,13 +638,18 @@ def test_what_would_be_ignored_of_a_table_is_refused(lab: Lab, member: Item) -> 
 
 def test_a_refused_switch_of_the_stream_changes_nothing_else(lab: Lab) -> None:
     make_table(lab)
-    index = {"IndexName": "by-v", "KeySchema": [{"AttributeName": "v", "KeyType": "HASH"}],
-             "Projection": {"ProjectionType": "ALL"}}
+    index = {
+        "IndexName": "by-v",
+        "KeySchema": [{"AttributeName": "v", "KeyType": "HASH"}],
+        "Projection": {"ProjectionType": "ALL"},
+    }
     with pytest.raises(ClientError, match="already has an enabled stream"):
         lab.client("dynamodb").update_table(
-            TableName="Table", StreamSpecification=VIEW,
+            TableName="Table",
+            StreamSpecification=VIEW,
             AttributeDefinitions=[{"AttributeName": "v", "AttributeType": "S"}],
-            GlobalSecondaryIndexUpdates=[{"Create": index}])
+            GlobalSecondaryIndexUpdates=[{"Create": index}],
+        )
     found = lab.client("dynamodb").describe_table(TableName="Table")["Table"]
     assert "GlobalSecondaryIndexes" not in found
 
@@ -463,17 +691,25 @@ def race(lab: Lab, *scripts: list[tuple[str, Item]]) -> list[list[str]]:
     functions = world.region("us-east-1").functions
     from lab_utils.emulator.lambda_functions import Trigger
 
-    events = [functions.invoke(functions.find(name), json.dumps(script), Trigger())
-              for script in scripts]
+    events = [
+        functions.invoke(functions.find(name), json.dumps(script), Trigger()) for script in scripts
+    ]
     lab.wait_until(lambda: all(each.processed for each in events), timeout=60)
     return [json.loads(each.value.payload) for each in events]
 
 
 def instant_start(**given: Any) -> lu.Physics:
     """Functions that begin without delay, so that calls overlap as the test says."""
-    return lu.Physics(**{"cold_start": (0, 0), "invoke_overhead": (0, 0),
-                         "transaction_latency": (0.02, 0.02), "write_latency": (0.004, 0.004),
-                         "read_latency": (0.003, 0.003)} | given)
+    return lu.Physics(
+        **{
+            "cold_start": (0, 0),
+            "invoke_overhead": (0, 0),
+            "transaction_latency": (0.02, 0.02),
+            "write_latency": (0.004, 0.004),
+            "read_latency": (0.003, 0.003),
+        }
+        | given
+    )
 
 
 def write_a(value: str, *more: Item, token: str | None = None) -> tuple[str, Item]:
@@ -508,8 +744,15 @@ def test_transactions_of_other_items_do_not_conflict() -> None:
         make_table(lab)
         make_table(lab, "Other")
         elsewhere = update("a", "1") | {"TableName": "Other"}
-        assert race(lab, [write_a("1")], [transact({"Update": update("b", "1")})],
-                    [transact({"Update": elsewhere})]) == [["done"]] * 3
+        assert (
+            race(
+                lab,
+                [write_a("1")],
+                [transact({"Update": update("b", "1")})],
+                [transact({"Update": elsewhere})],
+            )
+            == [["done"]] * 3
+        )
 
 
 def test_transactions_one_after_the_other_do_not_conflict() -> None:
@@ -518,9 +761,15 @@ def test_transactions_one_after_the_other_do_not_conflict() -> None:
         assert race(lab, [write_a(str(number)) for number in range(5)]) == [["done"] * 5]
 
 
-@pytest.mark.parametrize("single", [
-    ("put_item", {"TableName": "Table", "Item": item("a")}), ("update_item", update("a", "9")),
-    ("delete_item", {"TableName": "Table", "Key": item("a")})], ids=lambda each: each[0])
+@pytest.mark.parametrize(
+    "single",
+    [
+        ("put_item", {"TableName": "Table", "Item": item("a")}),
+        ("update_item", update("a", "9")),
+        ("delete_item", {"TableName": "Table", "Key": item("a")}),
+    ],
+    ids=lambda each: each[0],
+)
 def test_a_write_during_a_transaction_is_refused(single: tuple[str, Item]) -> None:
     with lu.open_lab("embedded", physics=instant_start()) as lab:
         make_table(lab)
@@ -537,8 +786,10 @@ def test_a_write_of_another_item_during_a_transaction_is_fine() -> None:
 def test_a_transaction_of_reads_conflicts_with_one_of_writes() -> None:
     with lu.open_lab("embedded", physics=instant_start()) as lab:
         make_table(lab)
-        read = ("transact_get_items", {"TransactItems": [
-            {"Get": {"TableName": "Table", "Key": item(key)}} for key in "ba"]})
+        read = (
+            "transact_get_items",
+            {"TransactItems": [{"Get": {"TableName": "Table", "Key": item(key)}} for key in "ba"]},
+        )
         (first,), (second,) = race(lab, [write_a("1")], [read])
         assert first == "done"
         assert second.endswith("[None, TransactionConflict]")
@@ -549,11 +800,20 @@ def test_a_condition_check_holds_its_item_too() -> None:
     with lu.open_lab("embedded", physics=instant_start()) as lab:
         make_table(lab)
         put(lab, "a")
-        check = transact({"ConditionCheck": {"TableName": "Table", "Key": item("a"),
-                                             "ConditionExpression": "attribute_exists(id)"}},
-                         {"Update": update("b", "1")})
+        check = transact(
+            {
+                "ConditionCheck": {
+                    "TableName": "Table",
+                    "Key": item("a"),
+                    "ConditionExpression": "attribute_exists(id)",
+                }
+            },
+            {"Update": update("b", "1")},
+        )
         assert race(lab, [check], [("update_item", update("a", "9"))]) == [
-            ["done"], ["TransactionConflictException"]]
+            ["done"],
+            ["TransactionConflictException"],
+        ]
 
 
 def test_numbers_of_equal_value_are_one_item_to_a_conflict() -> None:
@@ -564,7 +824,9 @@ def test_numbers_of_equal_value_are_one_item_to_a_conflict() -> None:
             return {"TableName": "Table", "Item": {"id": {"N": text}}}
 
         assert race(lab, [transact({"Put": number("1")})], [("put_item", number("1.0"))]) == [
-            ["done"], ["TransactionConflictException"]]
+            ["done"],
+            ["TransactionConflictException"],
+        ]
 
 
 def test_nothing_stays_held_after_a_refused_transaction(lab: Lab) -> None:
@@ -572,8 +834,7 @@ def test_nothing_stays_held_after_a_refused_transaction(lab: Lab) -> None:
     put(lab, "a", "1")
     for _ in range(2):
         with pytest.raises(ClientError, match="None, ConditionalCheckFailed"):
-            lab.client("dynamodb").transact_write_items(
-                **REFUSED["a cancelled transaction"][1])
+            lab.client("dynamodb").transact_write_items(**REFUSED["a cancelled transaction"][1])
     put(lab, "a", "2")
     put(lab, "b", "2")
 
@@ -582,14 +843,25 @@ def test_a_successful_transaction_answers_nothing(lab: Lab) -> None:
     """Recorded on AWS, fact 22."""
     make_table(lab)
     answer = lab.client("dynamodb").transact_write_items(
-        TransactItems=[{"Put": {"TableName": "Table", "Item": A}}])
+        TransactItems=[{"Put": {"TableName": "Table", "Item": A}}]
+    )
     assert set(answer) == {"ResponseMetadata"}
 
 
 def add_one(token: str) -> Item:
-    return {"ClientRequestToken": token, "TransactItems": [{"Update": {
-        "TableName": "Table", "Key": item("a"), "UpdateExpression": "ADD n :one",
-        "ExpressionAttributeValues": {":one": {"N": "1"}}}}]}
+    return {
+        "ClientRequestToken": token,
+        "TransactItems": [
+            {
+                "Update": {
+                    "TableName": "Table",
+                    "Key": item("a"),
+                    "UpdateExpression": "ADD n :one",
+                    "ExpressionAttributeValues": {":one": {"N": "1"}},
+                }
+            }
+        ],
+    }
 
 
 def count(lab: Lab) -> int:
@@ -604,8 +876,11 @@ def test_a_token_lives_ten_minutes(lab: Lab, age: int, total: int) -> None:
     answers = []
     for wait in (0, age):
         lab.clock.advance(seconds=wait)
-        answers.append(lab.client("dynamodb").transact_write_items(
-            **add_one("token"), ReturnConsumedCapacity="NONE"))
+        answers.append(
+            lab.client("dynamodb").transact_write_items(
+                **add_one("token"), ReturnConsumedCapacity="NONE"
+            )
+        )
     assert count(lab) == total
     assert len(read_all(lab, arn)) == total
     assert [set(each) for each in answers] == [{"ResponseMetadata"}] * 2
@@ -625,8 +900,9 @@ def test_a_token_means_one_content_in_any_order(lab: Lab) -> None:
 
     def write(**item: Item) -> None:
         lab.client("dynamodb").transact_write_items(
-            ClientRequestToken="token", TransactItems=[{"Put": {"TableName": "Table",
-                                                                "Item": item}}])
+            ClientRequestToken="token",
+            TransactItems=[{"Put": {"TableName": "Table", "Item": item}}],
+        )
 
     write(id={"S": "a"}, v={"S": "1"}, w={"M": {"x": {"S": "1"}, "y": {"S": "2"}}})
     write(w={"M": {"y": {"S": "2"}, "x": {"S": "1"}}}, v={"S": "1"}, id={"S": "a"})
@@ -657,8 +933,10 @@ def test_tokens_are_not_kept_for_ever(lab: Lab) -> None:
 
 def test_a_transaction_of_statements_has_a_token_too(lab: Lab) -> None:
     arn = make_table(lab)
-    insert = {"ClientRequestToken": "token", "TransactStatements": [
-        sql("INSERT INTO \"Table\" VALUE {'id':'a','v':'1'}")]}
+    insert = {
+        "ClientRequestToken": "token",
+        "TransactStatements": [sql("INSERT INTO \"Table\" VALUE {'id':'a','v':'1'}")],
+    }
     for wait in (0, 599):
         lab.clock.advance(seconds=wait)
         lab.client("dynamodb").execute_transaction(**insert)

@@ -27,29 +27,39 @@ EXACTLY_4_HOURS = lu.Physics(rollover=(4 * 3600, 4 * 3600))
 HOUR = 3600
 
 
-def make_table(lab: Lab, name: str = "Table", view: str | None = "NEW_AND_OLD_IMAGES",
-               key: str = "id", **options: Any) -> str:
+def make_table(
+    lab: Lab,
+    name: str = "Table",
+    view: str | None = "NEW_AND_OLD_IMAGES",
+    key: str = "id",
+    **options: Any,
+) -> str:
     """A table with one string key and a stream; the stream's ARN."""
     if "ProvisionedThroughput" not in options:
         options["BillingMode"] = "PAY_PER_REQUEST"
     if view:
         options["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": view}
     made = lab.client("dynamodb").create_table(
-        TableName=name, KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}], **options)
+        TableName=name,
+        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+        **options,
+    )
     return str(made["TableDescription"].get("LatestStreamArn", ""))
 
 
 def switch(lab: Lab, on: bool) -> str:
     view = {"StreamViewType": "NEW_IMAGE"} if on else {}
     made = lab.client("dynamodb").update_table(
-        TableName="Table", StreamSpecification={"StreamEnabled": on} | view)
+        TableName="Table", StreamSpecification={"StreamEnabled": on} | view
+    )
     return str(made["TableDescription"]["LatestStreamArn"])
 
 
 def put(lab: Lab, key: str, value: int | str = 0) -> None:
     lab.client("dynamodb").put_item(
-        TableName="Table", Item={"id": {"S": key}, "v": {"S": str(value)}})
+        TableName="Table", Item={"id": {"S": key}, "v": {"S": str(value)}}
+    )
 
 
 def describe(lab: Lab, arn: str, **options: Any) -> Item:
@@ -76,12 +86,16 @@ def starting(shard: Item) -> str:
     return str(shard["SequenceNumberRange"]["StartingSequenceNumber"])
 
 
-def iterator(lab: Lab, arn: str, shard: Item | str, kind: str = "TRIM_HORIZON",
-             number: str | None = None) -> str:
+def iterator(
+    lab: Lab, arn: str, shard: Item | str, kind: str = "TRIM_HORIZON", number: str | None = None
+) -> str:
     given = {} if number is None else {"SequenceNumber": number}
     found = lab.client("dynamodbstreams").get_shard_iterator(
-        StreamArn=arn, ShardId=shard if isinstance(shard, str) else shard["ShardId"],
-        ShardIteratorType=kind, **given)
+        StreamArn=arn,
+        ShardId=shard if isinstance(shard, str) else shard["ShardId"],
+        ShardIteratorType=kind,
+        **given,
+    )
     assert set(found) == {"ShardIterator", "ResponseMetadata"}, "recorded on AWS, fact 11"
     return str(found["ShardIterator"])
 
@@ -128,9 +142,15 @@ def refusal(call: Callable[[], Any]) -> tuple[str, str]:
 # -- one record ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("view", "images"), [
-    ("KEYS_ONLY", []), ("NEW_IMAGE", ["NewImage"]), ("OLD_IMAGE", ["OldImage"]),
-    ("NEW_AND_OLD_IMAGES", ["NewImage", "OldImage"])])
+@pytest.mark.parametrize(
+    ("view", "images"),
+    [
+        ("KEYS_ONLY", []),
+        ("NEW_IMAGE", ["NewImage"]),
+        ("OLD_IMAGE", ["OldImage"]),
+        ("NEW_AND_OLD_IMAGES", ["NewImage", "OldImage"]),
+    ],
+)
 def test_what_each_view_shows(lab: Lab, view: str, images: list[str]) -> None:
     """Recorded on AWS, facts 14 and 15: INSERT has no OldImage, REMOVE no NewImage."""
     arn = make_table(lab, view=view)
@@ -140,9 +160,11 @@ def test_what_each_view_shows(lab: Lab, view: str, images: list[str]) -> None:
     insert, modify, remove = (each["dynamodb"] for each in read_all(lab, arn))
     assert [name for name in ("NewImage", "OldImage") if name in modify] == images
     assert [name for name in ("NewImage", "OldImage") if name in insert] == [
-        name for name in images if name == "NewImage"]
+        name for name in images if name == "NewImage"
+    ]
     assert [name for name in ("NewImage", "OldImage") if name in remove] == [
-        name for name in images if name == "OldImage"]
+        name for name in images if name == "OldImage"
+    ]
     assert all(each["Keys"] == {"id": {"S": "a"}} for each in (insert, modify, remove))
     assert all(each["StreamViewType"] == view for each in (insert, modify, remove))
 
@@ -151,13 +173,28 @@ def test_a_record_has_the_members_of_aws(lab: Lab) -> None:
     """Recorded on AWS, facts 14 and 20: no userIdentity, no eventSourceARN, a hex eventID."""
     arn = make_table(lab)
     put(lab, "a")
-    record, = read_all(lab, arn)
-    assert set(record) == {"awsRegion", "eventID", "eventName", "eventSource", "eventVersion",
-                           "dynamodb"}
+    (record,) = read_all(lab, arn)
+    assert set(record) == {
+        "awsRegion",
+        "eventID",
+        "eventName",
+        "eventSource",
+        "eventVersion",
+        "dynamodb",
+    }
     assert (record["awsRegion"], record["eventSource"], record["eventVersion"]) == (
-        "us-east-1", "aws:dynamodb", "1.1")
-    assert set(record["dynamodb"]) == {"ApproximateCreationDateTime", "Keys", "NewImage",
-                                       "SequenceNumber", "SizeBytes", "StreamViewType"}
+        "us-east-1",
+        "aws:dynamodb",
+        "1.1",
+    )
+    assert set(record["dynamodb"]) == {
+        "ApproximateCreationDateTime",
+        "Keys",
+        "NewImage",
+        "SequenceNumber",
+        "SizeBytes",
+        "StreamViewType",
+    }
     assert re.fullmatch("[0-9a-f]{32}", record["eventID"])
 
 
@@ -165,19 +202,25 @@ def test_a_record_is_dated_by_the_clock_in_whole_seconds(lab: Lab) -> None:
     arn = make_table(lab)
     lab.clock.advance(hours=3, seconds=0.7)
     put(lab, "a")
-    record, = read_all(lab, arn)
+    (record,) = read_all(lab, arn)
     assert record["dynamodb"]["ApproximateCreationDateTime"] == datetime(
-        2026, 1, 5, 12, 0, 0, tzinfo=UTC)
+        2026, 1, 5, 12, 0, 0, tzinfo=UTC
+    )
 
 
-@pytest.mark.parametrize(("view", "key", "images", "sizes"), [
-    ("NEW_AND_OLD_IMAGES", "id", [{"id": "Fred"}], [12]),
-    ("NEW_AND_OLD_IMAGES", "id", [{"id": "NewKey"}, None], [16, 16]),
-    ("NEW_AND_OLD_IMAGES", "id", [{"id": "Fred"}, {"id": "Fred", "name": "Fred"}], [12, 26]),
-    ("KEYS_ONLY", "Username", [{"Username": "Fred"}, {"Username": "Fred", "a": "b"}], [12, 12]),
-    ("KEYS_ONLY", "Username", [{"Username": "Alice"}], [13])])
-def test_sizes_recorded_on_aws(lab: Lab, view: str, key: str, images: list[Any],
-                               sizes: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("view", "key", "images", "sizes"),
+    [
+        ("NEW_AND_OLD_IMAGES", "id", [{"id": "Fred"}], [12]),
+        ("NEW_AND_OLD_IMAGES", "id", [{"id": "NewKey"}, None], [16, 16]),
+        ("NEW_AND_OLD_IMAGES", "id", [{"id": "Fred"}, {"id": "Fred", "name": "Fred"}], [12, 26]),
+        ("KEYS_ONLY", "Username", [{"Username": "Fred"}, {"Username": "Fred", "a": "b"}], [12, 12]),
+        ("KEYS_ONLY", "Username", [{"Username": "Alice"}], [13]),
+    ],
+)
+def test_sizes_recorded_on_aws(
+    lab: Lab, view: str, key: str, images: list[Any], sizes: list[int]
+) -> None:
     """Fact 19: SizeBytes = Keys + NewImage + OldImage; the key counts in each of them."""
     arn = make_table(lab, view=view, key=key)
     for before, image in zip([None, *images], images, strict=False):
@@ -185,7 +228,8 @@ def test_sizes_recorded_on_aws(lab: Lab, view: str, key: str, images: list[Any],
             lab.client("dynamodb").delete_item(TableName="Table", Key={key: {"S": before[key]}})
         else:
             lab.client("dynamodb").put_item(
-                TableName="Table", Item={name: {"S": text} for name, text in image.items()})
+                TableName="Table", Item={name: {"S": text} for name, text in image.items()}
+            )
     assert [each["dynamodb"]["SizeBytes"] for each in read_all(lab, arn)] == sizes
 
 
@@ -199,7 +243,7 @@ def test_ids_and_numbers_have_the_shape_of_aws(lab: Lab) -> None:
         assert found
         assert int(found.group(1)) == round(created.timestamp() * 1000)
         assert re.fullmatch(r"\d{21,40}", starting(shard))
-    record, = read_all(lab, arn)
+    (record,) = read_all(lab, arn)
     assert re.fullmatch(r"\d{21,40}", record["dynamodb"]["SequenceNumber"])
 
 
@@ -220,8 +264,16 @@ def test_a_stream_describes_itself_as_on_aws(lab: Lab) -> None:
     """Recorded on AWS, facts 4 and 5."""
     arn = make_table(lab)
     found = describe(lab, arn)
-    assert set(found) == {"StreamArn", "StreamLabel", "StreamStatus", "StreamViewType",
-                          "CreationRequestDateTime", "TableName", "KeySchema", "Shards"}
+    assert set(found) == {
+        "StreamArn",
+        "StreamLabel",
+        "StreamStatus",
+        "StreamViewType",
+        "CreationRequestDateTime",
+        "TableName",
+        "KeySchema",
+        "Shards",
+    }
     assert found["StreamStatus"] == "ENABLED"
     assert found["TableName"] == "Table"
     assert found["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
@@ -235,8 +287,9 @@ def test_a_stream_describes_itself_as_on_aws(lab: Lab) -> None:
 def test_four_shards_on_demand_and_one_for_5_5(lab: Lab) -> None:
     """One shard recorded on AWS for 5/5, fact 6; four follow from a table's warm throughput."""
     assert len(shards(lab, make_table(lab))) == 4
-    small = make_table(lab, "Small", ProvisionedThroughput={
-        "ReadCapacityUnits": 5, "WriteCapacityUnits": 5})
+    small = make_table(
+        lab, "Small", ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
+    )
     assert len(shards(lab, small)) == 1
     assert lab.partitions("Table")["open_shard"].nunique() == 4
 
@@ -277,9 +330,9 @@ def test_child_shards_are_the_children_of_one_shard(lab: Lab) -> None:
     only = {"Type": "CHILD_SHARDS", "ShardId": target}
     children = describe(lab, arn, ShardFilter=only)["Shards"]
     assert [each["ParentShardId"] for each in children] == [target, target]
-    assert {each["ShardId"] for each in children} == set(
-        lab.partitions("Table")["open_shard"]) - {each["ShardId"] for each in shards(lab, arn)
-                                                 if "ParentShardId" not in each}
+    assert {each["ShardId"] for each in children} == set(lab.partitions("Table")["open_shard"]) - {
+        each["ShardId"] for each in shards(lab, arn) if "ParentShardId" not in each
+    }
     leaf = {"Type": "CHILD_SHARDS", "ShardId": children[0]["ShardId"]}
     assert describe(lab, arn, ShardFilter=leaf)["Shards"] == []
 
@@ -294,7 +347,8 @@ def test_list_streams(lab: Lab) -> None:
     assert set(everything) == {"Streams", "ResponseMetadata"}
     assert set(everything["Streams"][0]) == {"StreamArn", "StreamLabel", "TableName"}
     assert [each["StreamArn"] for each in client.list_streams(TableName="Beta")["Streams"]] == [
-        arns[1]]
+        arns[1]
+    ]
     first = client.list_streams(Limit=2)
     assert first["LastEvaluatedStreamArn"] == arns[1]
     rest = client.list_streams(Limit=2, ExclusiveStartStreamArn=arns[1])
@@ -309,8 +363,11 @@ def gaps(lab: Lab, arn: str) -> list[float]:
     """Hours from the birth of each shard to that of its child, by the time in their ids."""
     found = shards(lab, arn)
     born = {each["ShardId"]: int(each["ShardId"].split("-")[1]) for each in found}
-    return [(born[each["ShardId"]] - born[each["ParentShardId"]]) / 3.6e6 for each in found
-            if each.get("ParentShardId") in born]
+    return [
+        (born[each["ShardId"]] - born[each["ParentShardId"]]) / 3.6e6
+        for each in found
+        if each.get("ParentShardId") in born
+    ]
 
 
 def test_shards_roll_over_between_4_and_4_and_a_half_hours(lab: Lab) -> None:
@@ -333,8 +390,9 @@ def test_exactly_four_hours_by_physics() -> None:
         assert set(gaps(lab, arn)) == {4.0}
 
 
-@pytest.mark.parametrize(("hours", "closed"), [
-    (1, 0), (5, 4), (23, 20), (27, 24), (48, 24), (72, 24)])
+@pytest.mark.parametrize(
+    ("hours", "closed"), [(1, 0), (5, 4), (23, 20), (27, 24), (48, 24), (72, 24)]
+)
 def test_24_closed_and_4_open_shards_are_listed_after_a_day(hours: int, closed: int) -> None:
     """4 partitions x 24 h / 4 h = 24 closed ones, besides the 4 that are open: 28 in all."""
     with lu.open_lab("embedded", physics=EXACTLY_4_HOURS) as lab:
@@ -373,13 +431,18 @@ def test_numbers_rise_along_the_lineage(lab: Lab) -> None:
             lab.split_partition("Table", lab.partitions("Table").index[hour % 4])
         lab.clock.advance(hours=1)
     found = {each["ShardId"]: each["SequenceNumberRange"] for each in shards(lab, arn)}
-    parents = [(each["ParentShardId"], each["ShardId"]) for each in shards(lab, arn)
-               if each.get("ParentShardId") in found]
+    parents = [
+        (each["ParentShardId"], each["ShardId"])
+        for each in shards(lab, arn)
+        if each.get("ParentShardId") in found
+    ]
     assert len(parents) > 12
     for parent, child in parents:
-        assert (int(found[parent]["StartingSequenceNumber"])
-                <= int(found[parent]["EndingSequenceNumber"])
-                < int(found[child]["StartingSequenceNumber"]))
+        assert (
+            int(found[parent]["StartingSequenceNumber"])
+            <= int(found[parent]["EndingSequenceNumber"])
+            < int(found[child]["StartingSequenceNumber"])
+        )
 
 
 def test_a_split_closes_one_shard_and_begins_two(lab: Lab) -> None:
@@ -392,7 +455,8 @@ def test_a_split_closes_one_shard_and_begins_two(lab: Lab) -> None:
     assert 2 not in after.index
     children = [each for each in found if "ParentShardId" in each]
     assert {each["ShardId"] for each in children} == set(after["open_shard"]) - set(
-        before["open_shard"])
+        before["open_shard"]
+    )
     assert [each["ParentShardId"] for each in children] == [before.loc[2, "open_shard"]] * 2
 
 
@@ -449,7 +513,9 @@ def test_a_stream_switched_off_and_on_is_another_stream(lab: Lab) -> None:
     put(lab, "a", 3)
     assert new != old
     assert (describe(lab, old)["StreamStatus"], describe(lab, new)["StreamStatus"]) == (
-        "DISABLED", "ENABLED")
+        "DISABLED",
+        "ENABLED",
+    )
     assert not any(is_open(each) for each in shards(lab, old))
     assert [is_open(each) for each in shards(lab, new)] == [True] * 4
     assert not any("ParentShardId" in each for each in shards(lab, new)), "a new beginning"
@@ -471,8 +537,10 @@ def test_a_switched_off_stream_is_readable_for_24_hours(lab: Lab) -> None:
     lab.clock.advance(minutes=1)
     assert (lab.clock.now() - off).total_seconds() >= 24 * HOUR
     code, words = refusal(lambda: describe(lab, arn))
-    assert (code, words) == ("ResourceNotFoundException",
-                             f"Requested resource not found: Stream: {arn} not found")
+    assert (code, words) == (
+        "ResourceNotFoundException",
+        f"Requested resource not found: Stream: {arn} not found",
+    )
     assert lab.client("dynamodbstreams").list_streams()["Streams"] == []
 
 
@@ -504,19 +572,26 @@ def test_a_table_without_a_stream_writes_no_records(lab: Lab) -> None:
 @pytest.fixture
 def filled(lab: Lab) -> tuple[Lab, str, Item]:
     """A lab, a stream with one shard, and that shard with five records."""
-    arn = make_table(lab, ProvisionedThroughput={
-        "ReadCapacityUnits": 5, "WriteCapacityUnits": 5})
+    arn = make_table(lab, ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5})
     for number in range(5):
         put(lab, f"key-{number}", number)
     return lab, arn, shards(lab, arn)[0]
 
 
-@pytest.mark.parametrize(("kind", "of", "expected"), [
-    ("TRIM_HORIZON", None, "01234"), ("LATEST", None, ""),
-    ("AT_SEQUENCE_NUMBER", 2, "234"), ("AFTER_SEQUENCE_NUMBER", 2, "34"),
-    ("AT_SEQUENCE_NUMBER", 0, "01234"), ("AFTER_SEQUENCE_NUMBER", 4, "")])
-def test_where_each_iterator_begins(filled: tuple[Lab, str, Item], kind: str, of: int | None,
-                                    expected: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "of", "expected"),
+    [
+        ("TRIM_HORIZON", None, "01234"),
+        ("LATEST", None, ""),
+        ("AT_SEQUENCE_NUMBER", 2, "234"),
+        ("AFTER_SEQUENCE_NUMBER", 2, "34"),
+        ("AT_SEQUENCE_NUMBER", 0, "01234"),
+        ("AFTER_SEQUENCE_NUMBER", 4, ""),
+    ],
+)
+def test_where_each_iterator_begins(
+    filled: tuple[Lab, str, Item], kind: str, of: int | None, expected: str
+) -> None:
     lab, arn, shard = filled
     numbers = [each["dynamodb"]["SequenceNumber"] for each in read(lab, arn, shard)]
     at = iterator(lab, arn, shard, kind, None if of is None else numbers[of])
@@ -526,7 +601,8 @@ def test_where_each_iterator_begins(filled: tuple[Lab, str, Item], kind: str, of
 
 
 def test_an_iterator_at_the_start_of_a_shard_reads_its_first_record(
-        filled: tuple[Lab, str, Item]) -> None:
+    filled: tuple[Lab, str, Item],
+) -> None:
     """Recorded on AWS, fact 12."""
     lab, arn, shard = filled
     at = iterator(lab, arn, shard, "AT_SEQUENCE_NUMBER", starting(shard))
@@ -566,7 +642,9 @@ def test_an_iterator_lives_15_minutes(filled: tuple[Lab, str, Item]) -> None:
     renewed = get(lab, at)["NextShardIterator"]
     lab.clock.advance(seconds=2)
     assert refusal(lambda: get(lab, at)) == (
-        "ExpiredIteratorException", "The provided iterator exceeds the maximum age allowed.")
+        "ExpiredIteratorException",
+        "The provided iterator exceeds the maximum age allowed.",
+    )
     assert get(lab, renewed)["Records"] == [], "each answer renews"
 
 
@@ -576,8 +654,10 @@ def test_reading_what_is_trimmed(filled: tuple[Lab, str, Item]) -> None:
     lab.clock.advance(hours=23, minutes=55)
     at = iterator(lab, arn, shard)
     lab.clock.advance(minutes=6)
-    trimmed = ("TrimmedDataAccessException",
-               "The operation attempted to read past the oldest stream record in a shard.")
+    trimmed = (
+        "TrimmedDataAccessException",
+        "The operation attempted to read past the oldest stream record in a shard.",
+    )
     assert refusal(lambda: get(lab, at)) == trimmed, "trimmed between getting and using it"
     for kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"):
         number = records[2]["dynamodb"]["SequenceNumber"]
@@ -592,8 +672,9 @@ def test_reading_what_is_trimmed(filled: tuple[Lab, str, Item]) -> None:
 def test_at_most_a_thousand_records_or_a_megabyte(lab: Lab) -> None:
     physics = lu.Physics(stream_read_records=3, stream_read_bytes=200)
     with lu.open_lab("embedded", physics=physics) as small:
-        arn = make_table(small, ProvisionedThroughput={
-            "ReadCapacityUnits": 5, "WriteCapacityUnits": 5})
+        arn = make_table(
+            small, ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
+        )
         for number, size in enumerate([10, 10, 10, 10, 150, 500]):
             put(small, str(number), "x" * size)
         at, counts = iterator(small, arn, shards(small, arn)[0]), []
@@ -615,7 +696,8 @@ def test_requests_that_make_no_sense(filled: tuple[Lab, str, Item]) -> None:
     absent = arn[:-1] + "z"
     assert refusal(lambda: describe(lab, absent)) == (
         "ResourceNotFoundException",
-        f"Requested resource not found: Stream: {absent} not found")
+        f"Requested resource not found: Stream: {absent} not found",
+    )
     assert refusal(lambda: describe(lab, "a" * 40)) == (wrong, "Invalid StreamArn")
     for ordinary in ("TRIM_HORIZON", "LATEST"):
         assert refusal(lambda k=ordinary: iterator(lab, arn, shard, k, starting(shard)))[0] == wrong
@@ -624,17 +706,27 @@ def test_requests_that_make_no_sense(filled: tuple[Lab, str, Item]) -> None:
             code, _ = refusal(lambda k=numbered, n=number: iterator(lab, arn, shard, k, n))
             if number != "1" * 21:
                 assert code == wrong
-    code, words = refusal(lambda: iterator(
-        lab, arn, "shardId-00000000000000000001-00000000", "LATEST"))
+    code, words = refusal(
+        lambda: iterator(lab, arn, "shardId-00000000000000000001-00000000", "LATEST")
+    )
     assert code == "ResourceNotFoundException"
     assert "shardId-00000000000000000001-00000000" in words
     assert refusal(lambda: iterator(lab, arn, shard, "SOMEWHERE"))[0] == wrong
     assert refusal(lambda: describe(lab, arn, ShardFilter={"Type": "CHILD_SHARDS"}))[0] == wrong
 
 
-@pytest.mark.parametrize("text", [
-    "nonsense", "a|b", f"{ITERATOR}|1|%%%", f"{ITERATOR}|1|", f"{ITERATOR}|1|bm9uc2Vuc2U=",
-    f"{ITERATOR}|1|/////w==", f"{ITERATOR}|1|YXxifGM="])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "a|b",
+        f"{ITERATOR}|1|%%%",
+        f"{ITERATOR}|1|",
+        f"{ITERATOR}|1|bm9uc2Vuc2U=",
+        f"{ITERATOR}|1|/////w==",
+        f"{ITERATOR}|1|YXxifGM=",
+    ],
+)
 def test_malformed_iterators_are_refused(lab: Lab, text: str) -> None:
     assert refusal(lambda: get(lab, text)) == ("ValidationException", "Invalid ShardIterator")
 
@@ -661,8 +753,11 @@ def test_limits_are_refused_and_not_cut(filled: tuple[Lab, str, Item]) -> None:
     lab, arn, shard = filled
     at, client = iterator(lab, arn, shard), lab.client("dynamodbstreams")
     assert len(get(lab, at, Limit=1000)["Records"]) == 5
-    for call in (lambda: get(lab, at, Limit=1001), lambda: describe(lab, arn, Limit=101),
-                 lambda: client.list_streams(Limit=101)):
+    for call in (
+        lambda: get(lab, at, Limit=1001),
+        lambda: describe(lab, arn, Limit=101),
+        lambda: client.list_streams(Limit=101),
+    ):
         code, words = refusal(call)
         assert code == "ValidationException"
         assert "failed to satisfy constraint: Member must have value less than" in words
@@ -677,7 +772,8 @@ STEP = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 7)),
     st.tuples(st.just("split"), st.integers(0, 50)),
     st.tuples(st.just("pause"), st.sampled_from([0.1, 1, 4.2])),
-    st.tuples(st.just("read"), st.just(0)))
+    st.tuples(st.just("read"), st.just(0)),
+)
 
 
 class LineageReader:
@@ -695,8 +791,11 @@ class LineageReader:
         known = {each["ShardId"] for each in listed}
         waiting = [each for each in listed if each["ShardId"] not in self.finished]
         while waiting:
-            ready = [each for each in waiting if each.get("ParentShardId") not in known
-                     or each["ParentShardId"] in self.finished]
+            ready = [
+                each
+                for each in waiting
+                if each.get("ParentShardId") not in known or each["ParentShardId"] in self.finished
+            ]
             if not ready:
                 return
             for shard in ready:
@@ -705,8 +804,11 @@ class LineageReader:
 
     def read_shard(self, shard: str) -> None:
         last = self.last.get(shard)
-        at: str | None = (iterator(self.lab, self.arn, shard, "AFTER_SEQUENCE_NUMBER", last)
-                          if last else iterator(self.lab, self.arn, shard))
+        at: str | None = (
+            iterator(self.lab, self.arn, shard, "AFTER_SEQUENCE_NUMBER", last)
+            if last
+            else iterator(self.lab, self.arn, shard)
+        )
         while at:
             page = get(self.lab, at, Limit=2)
             self.records += page["Records"]
@@ -721,7 +823,8 @@ class LineageReader:
 @settings(max_examples=30)
 @given(st.lists(STEP, max_size=30), st.integers(0, 3))
 def test_a_lineage_reader_gets_every_record_once_and_in_order(
-        steps: list[tuple[str, Any]], seed: int) -> None:
+    steps: list[tuple[str, Any]], seed: int
+) -> None:
     """Any history of writes, splits, roll-overs and pauses, read at any moments within 24 hours."""
     with lu.open_lab("embedded", seed=seed) as lab:
         arn = make_table(lab)
@@ -752,8 +855,11 @@ def check_shards(lab: Lab, arn: str) -> None:
     opened = [each["ShardId"] for each in listed if is_open(each)]
     assert sorted(opened) == sorted(lab.partitions("Table")["open_shard"])
     by_id = {each["ShardId"]: each for each in listed}
-    assert not any(is_open(by_id[each["ParentShardId"]]) for each in listed
-                   if each.get("ParentShardId") in by_id)
+    assert not any(
+        is_open(by_id[each["ParentShardId"]])
+        for each in listed
+        if each.get("ParentShardId") in by_id
+    )
 
 
 def test_each_item_writes_to_the_open_shard_of_its_partition(lab: Lab) -> None:

@@ -76,20 +76,31 @@ def source(request, lab):
 def test_a_new_mapping_is_described_as_aws_does(lab, source):
     arn = function(lab, COLLECTOR)
     made = lab.client("lambda").create_event_source_mapping(
-        EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST")
+        EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST"
+    )
     assert made.pop("ResponseMetadata")["HTTPStatusCode"] == 202
     uuid = made.pop("UUID")
     assert re.fullmatch(UUID, uuid)
     assert abs(made.pop("LastModified") - lab.clock.now()) < timedelta(seconds=1)
     assert made == {
-        "EventSourceMappingArn":
-            f"arn:aws:lambda:us-east-1:123456789012:event-source-mapping:{uuid}",
-        "EventSourceArn": source, "FunctionArn": arn, "StartingPosition": "LATEST",
-        "BatchSize": 100, "MaximumBatchingWindowInSeconds": 0, "ParallelizationFactor": 1,
-        "MaximumRecordAgeInSeconds": -1, "BisectBatchOnFunctionError": False,
-        "MaximumRetryAttempts": -1, "TumblingWindowInSeconds": 0, "FunctionResponseTypes": [],
-        "DestinationConfig": {"OnFailure": {}}, "State": "Creating",
-        "StateTransitionReason": "User action", "LastProcessingResult": "No records processed"}
+        "EventSourceMappingArn": "arn:aws:lambda:us-east-1:123456789012:event-source-mapping:"
+        + uuid,
+        "EventSourceArn": source,
+        "FunctionArn": arn,
+        "StartingPosition": "LATEST",
+        "BatchSize": 100,
+        "MaximumBatchingWindowInSeconds": 0,
+        "ParallelizationFactor": 1,
+        "MaximumRecordAgeInSeconds": -1,
+        "BisectBatchOnFunctionError": False,
+        "MaximumRetryAttempts": -1,
+        "TumblingWindowInSeconds": 0,
+        "FunctionResponseTypes": [],
+        "DestinationConfig": {"OnFailure": {}},
+        "State": "Creating",
+        "StateTransitionReason": "User action",
+        "LastProcessingResult": "No records processed",
+    }
 
 
 def test_the_states_of_a_life(lab, source):
@@ -125,11 +136,15 @@ def test_a_mapping_can_be_created_disabled(lab, source):
 
 
 def refuses_changes(lab, uuid):
-    for call, more in (("update_event_source_mapping", {"BatchSize": 5}),
-                       ("delete_event_source_mapping", {})):
+    for call, more in (
+        ("update_event_source_mapping", {"BatchSize": 5}),
+        ("delete_event_source_mapping", {}),
+    ):
         assert refusal(lab, call, UUID=uuid, **more) == (
-            400, "ResourceInUseException",
-            f"Cannot {call[:6]} the event source mapping because it is in use.")
+            400,
+            "ResourceInUseException",
+            f"Cannot {call[:6]} the event source mapping because it is in use.",
+        )
     return True
 
 
@@ -148,8 +163,9 @@ def test_while_it_is_deleted_a_mapping_can_not_be_made_again(lab, source):
     uuid = connect(lab, source)
     lab.client("lambda").delete_event_source_mapping(UUID=uuid)
     assert refuses_changes(lab, uuid)
-    assert refusal(lab, EventSourceArn=source, FunctionName="Worker",
-                   StartingPosition="LATEST")[:2] == (409, "ResourceConflictException")
+    assert refusal(lab, EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST")[
+        :2
+    ] == (409, "ResourceConflictException")
     lab.clock.advance(seconds=10)
     connect(lab, source)
 
@@ -158,12 +174,17 @@ def test_an_unknown_mapping_is_not_found(lab):
     uuid = "5c0ffee0-0000-4000-8000-000000000000"
     for call in ("get", "update", "delete"):
         assert refusal(lab, f"{call}_event_source_mapping", UUID=uuid) == (
-            404, "ResourceNotFoundException", "The resource you requested does not exist.")
+            404,
+            "ResourceNotFoundException",
+            "The resource you requested does not exist.",
+        )
 
 
 def test_a_marker_that_nobody_handed_out(lab):
     assert refusal(lab, "list_event_source_mappings", Marker="abc")[:2] == (
-        400, "InvalidParameterValueException")
+        400,
+        "InvalidParameterValueException",
+    )
 
 
 def test_lists_by_function_and_by_source(lab):
@@ -176,8 +197,9 @@ def test_lists_by_function_and_by_source(lab):
 
     def listed(**only):
         found = functions.list_event_source_mappings(**only)["EventSourceMappings"]
-        return [(each["FunctionArn"].rpartition(":")[2], each["EventSourceArn"][-1])
-                for each in found]
+        return [
+            (each["FunctionArn"].rpartition(":")[2], each["EventSourceArn"][-1]) for each in found
+        ]
 
     assert listed() == [(f, s) for f in ("One", "Two") for s in "ABC"]
     assert listed(FunctionName="Two") == [("Two", s) for s in "ABC"]
@@ -187,33 +209,64 @@ def test_lists_by_function_and_by_source(lab):
     assert listed(EventSourceArn="arn:aws:kinesis:us-east-1:123456789012:stream/X") == []
     assert "NextMarker" not in functions.list_event_source_mappings()
     pages = functions.get_paginator("list_event_source_mappings").paginate(
-        PaginationConfig={"PageSize": 4})
+        PaginationConfig={"PageSize": 4}
+    )
     assert [len(page["EventSourceMappings"]) for page in pages] == [4, 2]
 
 
-@pytest.mark.parametrize(("changes", "expected"), [
-    ({"EventSourceArn": None}, (400, "InvalidParameterValueException",
-                                "Unrecognized event source.")),
-    ({"EventSourceArn": "nonsense:x"}, (400, None, None)),
-    ({"FunctionName": "nobody"}, (400, "InvalidParameterValueException",
-                                  "Function does not exist")),
-    ({"FunctionName": "nobody", "DestinationConfig": {"OnSuccess": {
-        "Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}},
-     (400, "InvalidParameterValueException", ("Unsupported DestinationConfig parameter for given "
-      "event source mapping type."))),
-    ({"StartingPosition": None}, (400, "InvalidParameterValueException",
-     ("1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: "
-     "Member must not be null."))),
-    ({"StartingPosition": "invalid"}, (400, "ValidationException", None)),
-    ({"BatchSize": 10_001}, (400, "ValidationException", None)),
-    ({"MaximumBatchingWindowInSeconds": 301}, (400, "ValidationException", None)),
-])
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"EventSourceArn": None},
+            (400, "InvalidParameterValueException", "Unrecognized event source."),
+        ),
+        ({"EventSourceArn": "nonsense:x"}, (400, None, None)),
+        (
+            {"FunctionName": "nobody"},
+            (400, "InvalidParameterValueException", "Function does not exist"),
+        ),
+        (
+            {
+                "FunctionName": "nobody",
+                "DestinationConfig": {
+                    "OnSuccess": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}
+                },
+            },
+            (
+                400,
+                "InvalidParameterValueException",
+                ("Unsupported DestinationConfig parameter for given event source mapping type."),
+            ),
+        ),
+        (
+            {"StartingPosition": None},
+            (
+                400,
+                "InvalidParameterValueException",
+                (
+                    "1 validation error detected: Value null at 'startingPosition' failed to "
+                    "satisfy constraint: "
+                    "Member must not be null."
+                ),
+            ),
+        ),
+        ({"StartingPosition": "invalid"}, (400, "ValidationException", None)),
+        ({"BatchSize": 10_001}, (400, "ValidationException", None)),
+        ({"MaximumBatchingWindowInSeconds": 301}, (400, "ValidationException", None)),
+    ],
+)
 def test_a_wrong_mapping_is_refused(lab, source, changes, expected):
     function(lab, COLLECTOR)
-    request = {"EventSourceArn": source, "FunctionName": "Worker",
-               "StartingPosition": "LATEST", **changes}
+    request = {
+        "EventSourceArn": source,
+        "FunctionName": "Worker",
+        "StartingPosition": "LATEST",
+        **changes,
+    }
     status, code, message = refusal(
-        lab, **{key: value for key, value in request.items() if value is not None})
+        lab, **{key: value for key, value in request.items() if value is not None}
+    )
     assert status == expected[0]
     assert expected[1] in (None, code)
     assert expected[2] in (None, message)
@@ -222,100 +275,157 @@ def test_a_wrong_mapping_is_refused(lab, source, changes, expected):
 
 def test_an_unknown_starting_position_names_those_there_are(lab, source):
     function(lab, COLLECTOR)
-    message = refusal(lab, EventSourceArn=source, FunctionName="Worker",
-                      StartingPosition="invalid")[2]
-    assert message.startswith("1 validation error detected: Value 'invalid' at 'startingPosition' "
-                              "failed to satisfy constraint: Member must satisfy enum value set: [")
+    message = refusal(
+        lab, EventSourceArn=source, FunctionName="Worker", StartingPosition="invalid"
+    )[2]
+    assert message.startswith(
+        "1 validation error detected: Value 'invalid' at 'startingPosition' "
+        "failed to satisfy constraint: Member must satisfy enum value set: ["
+    )
     assert set(re.findall(r"[A-Z_]{5,}", message)) == {"LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"}
 
 
-@pytest.mark.parametrize("arn", [
-    "arn:aws:kinesis:us-east-1:123456789012:stream/nowhere",
-    "arn:aws:dynamodb:us-east-1:123456789012:table/T/stream/2026-01-01T00:00:00.000"])
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "arn:aws:kinesis:us-east-1:123456789012:stream/nowhere",
+        "arn:aws:dynamodb:us-east-1:123456789012:table/T/stream/2026-01-01T00:00:00.000",
+    ],
+)
 def test_a_stream_that_is_not_there(lab, arn):
     function(lab, COLLECTOR)
     assert refusal(lab, EventSourceArn=arn, FunctionName="Worker", StartingPosition="LATEST") == (
-        400, "InvalidParameterValueException", f"Stream not found: {arn}")
+        400,
+        "InvalidParameterValueException",
+        f"Stream not found: {arn}",
+    )
 
 
 def test_a_table_stream_has_no_timestamps_to_start_at(lab):
     arn = table(lab)
     function(lab, COLLECTOR)
-    assert refusal(lab, EventSourceArn=arn, FunctionName="Worker",
-                   StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=0) == (
-        400, "InvalidParameterValueException",
-        f"Unsupported starting position for arn type: {arn}")
+    assert refusal(
+        lab,
+        EventSourceArn=arn,
+        FunctionName="Worker",
+        StartingPosition="AT_TIMESTAMP",
+        StartingPositionTimestamp=0,
+    ) == (
+        400,
+        "InvalidParameterValueException",
+        f"Unsupported starting position for arn type: {arn}",
+    )
 
 
-@pytest.mark.parametrize("change", [
-    {"ParallelizationFactor": 2}, {"BisectBatchOnFunctionError": True},
-    {"MaximumRecordAgeInSeconds": 60}, {"MaximumRetryAttempts": 0},
-    {"TumblingWindowInSeconds": 30}, {"FunctionResponseTypes": ["ReportBatchItemFailures"]},
-    {"FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},
-    {"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}},
-    {"Tags": {"a": "b"}}, {"MetricsConfig": {"Metrics": ["EventCount"]}},
-    {"KMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"},
-    {"ScalingConfig": {"MaximumConcurrency": 5}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ParallelizationFactor": 2},
+        {"BisectBatchOnFunctionError": True},
+        {"MaximumRecordAgeInSeconds": 60},
+        {"MaximumRetryAttempts": 0},
+        {"TumblingWindowInSeconds": 30},
+        {"FunctionResponseTypes": ["ReportBatchItemFailures"]},
+        {"FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},
+        {
+            "DestinationConfig": {
+                "OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}
+            }
+        },
+        {"Tags": {"a": "b"}},
+        {"MetricsConfig": {"Metrics": ["EventCount"]}},
+        {"KMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"},
+        {"ScalingConfig": {"MaximumConcurrency": 5}},
+    ],
+)
 def test_what_is_not_modelled_is_refused_and_says_so(lab, source, change):
     function(lab, COLLECTOR)
-    name, = change
-    status, code, message = refusal(lab, EventSourceArn=source, FunctionName="Worker",
-                                    StartingPosition="LATEST", **change)
+    (name,) = change
+    status, code, message = refusal(
+        lab, EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST", **change
+    )
     assert (status, code) == (501, "NotImplemented")
     assert message.startswith(name)
     assert "not modelled" in message
     uuid = connect(lab, source)
     if name != "Tags":
         assert refusal(lab, "update_event_source_mapping", UUID=uuid, **change)[:2] == (
-            501, "NotImplemented")
+            501,
+            "NotImplemented",
+        )
     assert state(lab, uuid) == "Enabled"
 
 
 def test_a_mapping_from_a_queue_is_not_modelled(lab):
     function(lab, COLLECTOR)
-    status, _, message = refusal(lab, EventSourceArn="arn:aws:sqs:us-east-1:123456789012:q",
-                                 FunctionName="Worker")
+    status, _, message = refusal(
+        lab, EventSourceArn="arn:aws:sqs:us-east-1:123456789012:q", FunctionName="Worker"
+    )
     assert status == 501
     assert "sqs" in message
 
 
 def test_defaults_may_be_spelled_out(lab, source):
     function(lab, COLLECTOR)
-    connect(lab, source, ParallelizationFactor=1, BisectBatchOnFunctionError=False,
-            MaximumRecordAgeInSeconds=-1, MaximumRetryAttempts=-1, TumblingWindowInSeconds=0,
-            FunctionResponseTypes=[], FilterCriteria={"Filters": []},
-            DestinationConfig={"OnFailure": {}})
+    connect(
+        lab,
+        source,
+        ParallelizationFactor=1,
+        BisectBatchOnFunctionError=False,
+        MaximumRecordAgeInSeconds=-1,
+        MaximumRetryAttempts=-1,
+        TumblingWindowInSeconds=0,
+        FunctionResponseTypes=[],
+        FilterCriteria={"Filters": []},
+        DestinationConfig={"OnFailure": {}},
+    )
 
 
 def test_a_second_mapping_of_the_same_two_is_refused(lab, source):
     function(lab, COLLECTOR)
     uuid = connect(lab, source)
-    expected = (409, "ResourceConflictException",
-                (f'The event source arn (" {source} ") and function (" Worker ") provided mapping '
-                f"already exists. Please update or delete the existing mapping with UUID {uuid}"))
-    assert refusal(lab, EventSourceArn=source, FunctionName="Worker",
-                   StartingPosition="TRIM_HORIZON") == expected
+    expected = (
+        409,
+        "ResourceConflictException",
+        (
+            f'The event source arn (" {source} ") and function (" Worker ") provided mapping '
+            f"already exists. Please update or delete the existing mapping with UUID {uuid}"
+        ),
+    )
+    assert (
+        refusal(lab, EventSourceArn=source, FunctionName="Worker", StartingPosition="TRIM_HORIZON")
+        == expected
+    )
     function(lab, COLLECTOR, "Other")
     other = connect(lab, source, "Other")
-    assert refusal(lab, "update_event_source_mapping", UUID=other,
-                   FunctionName="Worker") == expected
+    assert (
+        refusal(lab, "update_event_source_mapping", UUID=other, FunctionName="Worker") == expected
+    )
 
 
 def test_a_role_that_may_not_read_the_stream_is_refused(lab, source):
     service = source.split(":")[2]
     function(lab, COLLECTOR, role=lab.role("NarrowRole"))
-    status, code, message = refusal(lab, EventSourceArn=source, FunctionName="Worker",
-                                    StartingPosition="LATEST")
+    status, code, message = refusal(
+        lab, EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST"
+    )
     assert (status, code) == (400, "InvalidParameterValueException")
-    assert message.startswith(f"Cannot access stream {source}. Please ensure the role can perform "
-                              "the GetRecords, GetShardIterator, DescribeStream, ")
+    assert message.startswith(
+        f"Cannot access stream {source}. Please ensure the role can perform "
+        "the GetRecords, GetShardIterator, DescribeStream, "
+    )
     assert message.endswith("ListStreams Actions on your stream in IAM.")
     actions = ["GetRecords", "GetShardIterator", "DescribeStream", "ListStreams", "ListShards"]
-    allow = {"Effect": "Allow", "Action": [f"{service}:{each}" for each in actions],
-             "Resource": source}
+    allow = {
+        "Effect": "Allow",
+        "Action": [f"{service}:{each}" for each in actions],
+        "Resource": source,
+    }
     lab.role("NarrowRole", allow | {"Action": allow["Action"][1:]})
-    assert refusal(lab, EventSourceArn=source, FunctionName="Worker",
-                   StartingPosition="LATEST")[2] == message
+    assert (
+        refusal(lab, EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST")[2]
+        == message
+    )
     lab.role("NarrowRole", allow)
     connect(lab, source)
 
@@ -331,8 +441,9 @@ DUMP = """
 
 
 def events(lab):
-    return [json.loads(line.partition(" ")[2]) for line in log_lines(lab)
-            if line.startswith("EVENT")]
+    return [
+        json.loads(line.partition(" ")[2]) for line in log_lines(lab) if line.startswith("EVENT")
+    ]
 
 
 def test_a_record_of_a_table_as_the_function_gets_it(lab):
@@ -341,13 +452,18 @@ def test_a_record_of_a_table_as_the_function_gets_it(lab):
     connect(lab, arn)
     put(lab, "a", 1)
     lab.clock.advance(seconds=3)
-    event, = events(lab)
+    (event,) = events(lab)
     assert list(event) == ["Records"]
-    record, = event["Records"]
+    (record,) = event["Records"]
     change = record.pop("dynamodb")
     assert re.fullmatch("[0-9a-f]{32}", record.pop("eventID"))
-    assert record == {"eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
-                      "awsRegion": "us-east-1", "eventSourceARN": arn}
+    assert record == {
+        "eventName": "INSERT",
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1",
+        "eventSourceARN": arn,
+    }
     assert isinstance(change["ApproximateCreationDateTime"], float)
     assert change["Keys"] == {"id": {"S": "a"}}
     assert change["NewImage"] == {"id": {"S": "a"}, "value": {"N": "1"}}
@@ -361,28 +477,34 @@ def test_a_record_of_a_stream_as_the_function_gets_it(lab):
     connect(lab, arn)
     send(lab, "häl\x00lo", key="k")
     lab.clock.advance(seconds=3)
-    record, = events(lab)[0]["Records"]
+    (record,) = events(lab)[0]["Records"]
     data = record.pop("kinesis")
     sequence = data.pop("sequenceNumber")
     arrived = data.pop("approximateArrivalTimestamp")
     assert isinstance(arrived, float)
     assert abs(arrived - lab.clock.now().timestamp()) < 10
-    assert data == {"kinesisSchemaVersion": "1.0", "partitionKey": "k",
-                    "data": "aMOkbABsbw=="}
+    assert data == {"kinesisSchemaVersion": "1.0", "partitionKey": "k", "data": "aMOkbABsbw=="}
     assert record == {
-        "eventSource": "aws:kinesis", "eventVersion": "1.0",
-        "eventID": f"shardId-000000000000:{sequence}", "eventName": "aws:kinesis:record",
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"shardId-000000000000:{sequence}",
+        "eventName": "aws:kinesis:record",
         "invokeIdentityArn": "arn:aws:iam::123456789012:role/EverythingRole",
-        "awsRegion": "us-east-1", "eventSourceARN": arn}
+        "awsRegion": "us-east-1",
+        "eventSourceARN": arn,
+    }
 
 
 def test_a_handler_can_not_spoil_the_stream(lab):
     arn = table(lab)
-    function(lab, """
+    function(
+        lab,
+        """
         def handler(event, context):
             event["Records"][0]["dynamodb"]["NewImage"].clear()
             raise ValueError
-    """)
+    """,
+    )
     connect(lab, arn)
     put(lab, "a", 1)
     lab.clock.advance(seconds=5)
@@ -392,8 +514,9 @@ def test_a_handler_can_not_spoil_the_stream(lab):
     assert got(lab) == ["a=1"]
 
 
-@pytest.mark.parametrize(("start", "expected"), [
-    ("TRIM_HORIZON", ["before", "during", "after"]), ("LATEST", ["after"])])
+@pytest.mark.parametrize(
+    ("start", "expected"), [("TRIM_HORIZON", ["before", "during", "after"]), ("LATEST", ["after"])]
+)
 def test_where_a_mapping_starts(lab, start, expected):
     arn = stream(lab)
     function(lab, COLLECTOR)
@@ -532,12 +655,15 @@ def test_a_shard_that_closes_ends_the_window():
 
 def test_a_batch_ends_at_six_megabytes(lab):
     arn = stream(lab)
-    function(lab, """
+    function(
+        lab,
+        """
         import json
 
         def handler(event, context):
             print("SIZE", len(json.dumps(event, separators=(",", ":"))), len(event["Records"]))
-    """)
+    """,
+    )
     for _ in range(9):
         send(lab, "x" * 1_000_000, key="k")
     connect(lab, arn)
@@ -565,12 +691,16 @@ def test_a_new_batch_size_counts_from_the_next_batch_on(lab):
 
 def test_shards_run_side_by_side_and_each_one_batch_at_a_time(lab):
     arn = stream(lab, shards=8)
-    function(lab, """
+    function(
+        lab,
+        """
         import time
 
         def handler(event, context):
             time.sleep(2)
-    """, timeout=10)
+    """,
+        timeout=10,
+    )
     connect(lab, arn, BatchSize=1)
     send(lab, *[f"key {number}" for number in range(64)])
     lab.clock.advance(minutes=2)
@@ -585,10 +715,14 @@ def test_shards_run_side_by_side_and_each_one_batch_at_a_time(lab):
 
 def test_reserved_concurrency_of_one_throttles_and_loses_nothing(lab):
     arn = table(lab)
-    function(lab, COLLECTOR.replace('for record', 'import time; time.sleep(1)\n'
-                                    '        for record'), timeout=10)
+    function(
+        lab,
+        COLLECTOR.replace("for record", "import time; time.sleep(1)\n        for record"),
+        timeout=10,
+    )
     lab.client("lambda").put_function_concurrency(
-        FunctionName="Worker", ReservedConcurrentExecutions=1)
+        FunctionName="Worker", ReservedConcurrentExecutions=1
+    )
     connect(lab, arn, BatchSize=5)
     for number in range(40):
         put(lab, f"k{number:02d}")
@@ -643,7 +777,7 @@ def test_a_failed_batch_comes_again_as_the_very_same_batch(lab, source):
     assert list(rows["outcome"][:4]) == ["error"] * 3 + ["ok"]
     assert list(rows["attempt"][:5]) == [1, 2, 3, 4, 1]
     assert rows.loc[rows["outcome"] == "ok", "batch_size"].sum() == 8
-    mapping, = lab.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    (mapping,) = lab.client("lambda").list_event_source_mappings()["EventSourceMappings"]
     assert mapping["LastProcessingResult"] == "OK"
 
 
@@ -657,14 +791,18 @@ def test_a_failing_batch_is_called_eight_times_in_sixty_seconds(lab):
     lab.clock.advance(seconds=60)
     seen = lab.invocations()
     assert (seen["started"] <= first + pd.Timedelta(seconds=60)).sum() == 8
-    assert lab.client("lambda").get_event_source_mapping(
-        UUID=uuid)["LastProcessingResult"] == "PROBLEM: Function call failed"
+    assert (
+        lab.client("lambda").get_event_source_mapping(UUID=uuid)["LastProcessingResult"]
+        == "PROBLEM: Function call failed"
+    )
 
 
 def test_a_poison_pill_blocks_its_shard_alone_and_until_it_expires():
     with lu.open_lab("embedded", physics=lu.Physics(kinesis_retention=3600, **QUICK)) as lab:
         arn = stream(lab, shards=2)
-        function(lab, """
+        function(
+            lab,
+            """
             import base64
 
             def handler(event, context):
@@ -673,13 +811,18 @@ def test_a_poison_pill_blocks_its_shard_alone_and_until_it_expires():
                     if text == "poison":
                         raise ValueError(text)
                     print("GOT", text)
-        """)
+        """,
+        )
         connect(lab, arn, BatchSize=1)
         kinesis = lab.client("kinesis")
 
         def put_into(shard, text):
-            kinesis.put_record(StreamName="Stream", Data=text.encode(), PartitionKey="k",
-                               ExplicitHashKey=str(shard * 2**127))
+            kinesis.put_record(
+                StreamName="Stream",
+                Data=text.encode(),
+                PartitionKey="k",
+                ExplicitHashKey=str(shard * 2**127),
+            )
 
         put_into(0, "poison")
         put_into(0, "behind")
@@ -693,19 +836,25 @@ def test_a_poison_pill_blocks_its_shard_alone_and_until_it_expires():
 
 def test_a_function_that_times_out_gets_its_batch_again(lab):
     arn = stream(lab)
-    function(lab, """
+    function(
+        lab,
+        """
         import os, time
 
         def handler(event, context):
             print("BATCH 0", [record["eventID"] for record in event["Records"]])
             if "SLOW" in os.environ:
                 time.sleep(100)
-    """, timeout=5, environment={"SLOW": "1"})
+    """,
+        timeout=5,
+        environment={"SLOW": "1"},
+    )
     connect(lab, arn)
     send(lab, "a", "b", key="k")
     lab.clock.advance(seconds=20)
     lab.client("lambda").update_function_configuration(
-        FunctionName="Worker", Environment={"Variables": {}})
+        FunctionName="Worker", Environment={"Variables": {}}
+    )
     lab.clock.advance(minutes=1)
     outcomes = list(lab.invocations()["outcome"])
     assert outcomes[-1] == "ok"
@@ -771,8 +920,10 @@ def test_a_batch_that_fails_while_its_mapping_stops_is_not_lost(lab):
 
 
 def test_changing_a_disabled_mapping_does_not_start_it():
-    with lu.open_lab("embedded", physics=lu.Physics(rollover=(20, 20), mapping_creation=(1, 1),
-                                                    mapping_update=(60, 60))) as lab:
+    with lu.open_lab(
+        "embedded",
+        physics=lu.Physics(rollover=(20, 20), mapping_creation=(1, 1), mapping_update=(60, 60)),
+    ) as lab:
         arn = table(lab)
         function(lab, COLLECTOR)
         functions = lab.client("lambda")
@@ -871,8 +1022,9 @@ def test_a_mapping_outlives_its_table(lab):
     put(lab, "a", 1)
     lab.client("dynamodb").delete_table(TableName="Source")
     lab.clock.advance(hours=1)
-    listed, = lab.client("lambda").list_event_source_mappings(
-        EventSourceArn=arn)["EventSourceMappings"]
+    (listed,) = lab.client("lambda").list_event_source_mappings(EventSourceArn=arn)[
+        "EventSourceMappings"
+    ]
     assert (listed["UUID"], listed["State"]) == (uuid, "Enabled")
     assert got(lab) == ["a=1"], "a deleted table's stream is readable for a day"
 
@@ -894,8 +1046,9 @@ def test_parents_come_before_children_through_roll_over_and_splits():
     physics = lu.Physics(rollover=(60, 60), child_discovery=(0, 0), **QUICK)
     with lu.open_lab("embedded", physics=physics) as lab:
         arn = table(lab)
-        function(lab, COLLECTOR.replace("print(", "import time; time.sleep(0.2); print("),
-                 timeout=60)
+        function(
+            lab, COLLECTOR.replace("print(", "import time; time.sleep(0.2); print("), timeout=60
+        )
         keys = [f"k{number}" for number in range(12)]
         value = 0
 
@@ -929,10 +1082,14 @@ def in_order(lab, keys):
     seen = []
     for page in logs.get_paginator("describe_log_streams").paginate(logGroupName=group):
         for each in page["logStreams"]:
-            found = logs.get_log_events(logGroupName=group, startFromHead=True,
-                                        logStreamName=each["logStreamName"])["events"]
-            seen += [(event["timestamp"], event["message"].split()[1]) for event in found
-                     if event["message"].startswith("GOT")]
+            found = logs.get_log_events(
+                logGroupName=group, startFromHead=True, logStreamName=each["logStreamName"]
+            )["events"]
+            seen += [
+                (event["timestamp"], event["message"].split()[1])
+                for event in found
+                if event["message"].startswith("GOT")
+            ]
     seen.sort(key=lambda entry: entry[0])
     for key in keys:
         first = list(dict.fromkeys(text for _, text in seen if text.startswith(f"{key}=")))
@@ -1010,10 +1167,12 @@ def test_nothing_is_lost_whatever_happens(steps, seed, window):
                 lab.clock.advance(seconds=value)
             elif kind == "fail":
                 functions.update_function_configuration(
-                    FunctionName="Worker", Environment={"Variables": {"FAIL": value}})
+                    FunctionName="Worker", Environment={"Variables": {"FAIL": value}}
+                )
             elif kind == "reserve":
                 functions.put_function_concurrency(
-                    FunctionName="Worker", ReservedConcurrentExecutions=value)
+                    FunctionName="Worker", ReservedConcurrentExecutions=value
+                )
             elif kind == "split":
                 ids = list(lab.partitions("Source").index)
                 lab.split_partition("Source", int(ids[value % len(ids)]))

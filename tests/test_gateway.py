@@ -1,4 +1,4 @@
-"""The lab's door: queues that let wait, bodies that are not there, threads that call by themselves."""
+"""The lab's door: queues that let wait, missing bodies, threads that call by themselves."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from lab_utils.lab import Lab
 # -- what goes to MiniStack ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("asked", "waited"), [({}, 5), ({"WaitTimeSeconds": 0}, 0),
-                                               ({"WaitTimeSeconds": 2}, 2)])
+@pytest.mark.parametrize(
+    ("asked", "waited"), [({}, 5), ({"WaitTimeSeconds": 0}, 0), ({"WaitTimeSeconds": 2}, 2)]
+)
 def test_an_empty_queue_lets_wait_as_long_as_asked_or_as_it_usually_does(
-        lab: Lab, asked: dict[str, int], waited: int) -> None:
+    lab: Lab, asked: dict[str, int], waited: int
+) -> None:
     sqs = lab.client("sqs")
-    url = sqs.create_queue(QueueName="queue", Attributes={
-        "ReceiveMessageWaitTimeSeconds": "5"})["QueueUrl"]
+    url = sqs.create_queue(QueueName="queue", Attributes={"ReceiveMessageWaitTimeSeconds": "5"})[
+        "QueueUrl"
+    ]
     before = lab.clock.now()
     assert "Messages" not in sqs.receive_message(QueueUrl=url, **asked)
     assert (lab.clock.now() - before) // timedelta(seconds=1) == waited
@@ -86,7 +89,8 @@ def records(lab: Lab, arn: str) -> list[Any]:
     streams, found = lab.client("dynamodbstreams"), []
     for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
         iterator = streams.get_shard_iterator(
-            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
         found += streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
     return found
 
@@ -140,6 +144,8 @@ def test_a_thread_that_outlives_its_handler_is_nobody(lab: Lab) -> None:
     for thread in threading.enumerate():
         if getattr(thread, "_target", None) is module.look:
             thread.join()
-    assert invoke(lab)["answer"] == [
+    (answer,) = invoke(lab)["answer"]
+    assert answer == (
         "LabError: A thread of a function called AWS while its handler did not run: "
-        "let the handler wait for its threads."]
+        "let the handler wait for its threads."
+    )

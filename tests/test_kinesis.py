@@ -33,7 +33,8 @@ def bounds(shard):
 
 def records(kinesis, shard="shardId-000000000000", kind="TRIM_HORIZON", name="Stream", **more):
     iterator = kinesis.get_shard_iterator(
-        StreamName=name, ShardId=shard, ShardIteratorType=kind, **more)["ShardIterator"]
+        StreamName=name, ShardId=shard, ShardIteratorType=kind, **more
+    )["ShardIterator"]
     return kinesis.get_records(ShardIterator=iterator)["Records"]
 
 
@@ -69,7 +70,8 @@ def test_a_key_goes_where_its_md5_says(keys, count):
         kinesis = lab.client("kinesis")
         stream(lab, shards=count)
         placed = kinesis.put_records(
-            StreamName="Stream", Records=[{"Data": b"x", "PartitionKey": key} for key in keys])
+            StreamName="Stream", Records=[{"Data": b"x", "PartitionKey": key} for key in keys]
+        )
         where = {each["ShardId"]: bounds(each) for each in shards(kinesis)}
         for key, answer in zip(keys, placed["Records"], strict=True):
             number = int.from_bytes(hashlib.md5(key.encode()).digest(), "big")
@@ -77,20 +79,27 @@ def test_a_key_goes_where_its_md5_says(keys, count):
             assert low <= number <= high
 
 
-@pytest.mark.parametrize(("position", "number"), [
-    (0, 0), (RING // 4 - 1, 0), (RING // 4, 1), (RING - 1, 3)])
+@pytest.mark.parametrize(
+    ("position", "number"), [(0, 0), (RING // 4 - 1, 0), (RING // 4, 1), (RING - 1, 3)]
+)
 def test_an_explicit_hash_key_overrides_the_partition_key(lab, kinesis, position, number):
     stream(lab, shards=4)
-    answer = kinesis.put_record(StreamName="Stream", Data=b"x", PartitionKey="k",
-                                ExplicitHashKey=str(position))
+    answer = kinesis.put_record(
+        StreamName="Stream", Data=b"x", PartitionKey="k", ExplicitHashKey=str(position)
+    )
     assert answer["ShardId"] == f"shardId-{number:012d}"
 
 
 @pytest.mark.parametrize("position", [str(RING), "-1", "x", "1.5"])
 def test_an_explicit_hash_key_outside_of_the_ring(lab, kinesis, position):
     stream(lab)
-    status, code, _ = refusal(kinesis.put_record, StreamName="Stream", Data=b"x",
-                              PartitionKey="k", ExplicitHashKey=position)
+    status, code, _ = refusal(
+        kinesis.put_record,
+        StreamName="Stream",
+        Data=b"x",
+        PartitionKey="k",
+        ExplicitHashKey=position,
+    )
     assert (status, code) in ((400, "InvalidArgumentException"), (400, "ValidationException"))
     assert records(kinesis) == []
 
@@ -113,19 +122,25 @@ def test_describe_and_list_page_by_shards(lab, kinesis):
     first = kinesis.describe_stream(StreamName="Stream", Limit=10)["StreamDescription"]
     assert first["HasMoreShards"] is True
     pages = kinesis.get_paginator("describe_stream").paginate(
-        StreamName="Stream", PaginationConfig={"PageSize": 10})
+        StreamName="Stream", PaginationConfig={"PageSize": 10}
+    )
     found = [[each["ShardId"] for each in page["StreamDescription"]["Shards"]] for page in pages]
     assert [len(page) for page in found] == [10, 10, 5]
     assert list(chain(*found)) == expected
-    pages = list(kinesis.get_paginator("list_shards").paginate(
-        StreamName="Stream", PaginationConfig={"PageSize": 10}))
+    pages = list(
+        kinesis.get_paginator("list_shards").paginate(
+            StreamName="Stream", PaginationConfig={"PageSize": 10}
+        )
+    )
     assert [len(page["Shards"]) for page in pages] == [10, 10, 5]
     assert "NextToken" not in pages[-1]
     assert [each["ShardId"] for page in pages for each in page["Shards"]] == expected
     rest = kinesis.list_shards(StreamName="Stream", ExclusiveStartShardId=expected[20])["Shards"]
     assert [each["ShardId"] for each in rest] == expected[21:]
     assert refusal(kinesis.list_shards, NextToken="nonsense")[:2] == (
-        400, "InvalidArgumentException")
+        400,
+        "InvalidArgumentException",
+    )
 
 
 def test_streams_are_listed_page_by_page(lab, kinesis):
@@ -154,18 +169,30 @@ def test_a_deleted_stream_is_gone(lab, kinesis):
     assert records(kinesis) == []
 
 
-@pytest.mark.parametrize("call", [
-    "describe_stream", "describe_stream_summary", "list_shards", "delete_stream"])
+@pytest.mark.parametrize(
+    "call", ["describe_stream", "describe_stream_summary", "list_shards", "delete_stream"]
+)
 def test_an_unknown_stream_is_not_found(lab, kinesis, call):
-    expected = (400, "ResourceNotFoundException",
-                "Stream nowhere under account 123456789012 not found.")
+    expected = (
+        400,
+        "ResourceNotFoundException",
+        "Stream nowhere under account 123456789012 not found.",
+    )
     assert refusal(getattr(kinesis, call), StreamName="nowhere") == expected
     arn = "arn:aws:kinesis:us-east-1:123456789012:stream/nowhere"
     assert refusal(getattr(kinesis, call), StreamARN=arn) == expected
     assert refusal(kinesis.put_record, StreamName="nowhere", Data=b"x", PartitionKey="k") == (
-        expected)
-    assert refusal(kinesis.get_shard_iterator, StreamName="nowhere", ShardId="shardId-000000000000",
-                   ShardIteratorType="LATEST") == expected
+        expected
+    )
+    assert (
+        refusal(
+            kinesis.get_shard_iterator,
+            StreamName="nowhere",
+            ShardId="shardId-000000000000",
+            ShardIteratorType="LATEST",
+        )
+        == expected
+    )
 
 
 def test_a_call_that_names_no_stream(kinesis):
@@ -174,11 +201,16 @@ def test_a_call_that_names_no_stream(kinesis):
         kinesis.create_stream(ShardCount=1)
 
 
-@pytest.mark.parametrize(("request_", "named"), [
-    ({}, "On-demand"), ({"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}, "On-demand"),
-    ({"ShardCount": 1, "Tags": {"a": "b"}}, "Tags"),
-    ({"ShardCount": 1, "MaxRecordSizeInKiB": 2048}, "MaxRecordSizeInKiB"),
-    ({"ShardCount": 1, "RecordDistributionStrategy": "AUTO"}, "RecordDistributionStrategy")])
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        ({}, "On-demand"),
+        ({"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}, "On-demand"),
+        ({"ShardCount": 1, "Tags": {"a": "b"}}, "Tags"),
+        ({"ShardCount": 1, "MaxRecordSizeInKiB": 2048}, "MaxRecordSizeInKiB"),
+        ({"ShardCount": 1, "RecordDistributionStrategy": "AUTO"}, "RecordDistributionStrategy"),
+    ],
+)
 def test_what_is_not_modelled_of_a_stream_is_refused(kinesis, request_, named):
     status, code, message = refusal(kinesis.create_stream, StreamName="Stream", **request_)
     assert (status, code) == (501, "NotImplemented")
@@ -189,15 +221,20 @@ def test_what_is_not_modelled_of_a_stream_is_refused(kinesis, request_, named):
 
 def test_what_is_not_modelled_of_reading_is_refused(lab, kinesis):
     stream(lab)
-    assert refusal(kinesis.list_shards, StreamName="Stream",
-                   ShardFilter={"Type": "AT_LATEST"})[:2] == (501, "NotImplemented")
-    assert refusal(kinesis.get_shard_iterator, StreamName="Stream", Timestamp=0,
-                   ShardId="shardId-000000000000", ShardIteratorType="AT_TIMESTAMP")[:2] == (
-        501, "NotImplemented")
-    for call, more in (("split_shard", {"ShardToSplit": "shardId-000000000000",
-                                        "NewStartingHashKey": "5"}),
-                       ("update_shard_count", {"TargetShardCount": 2,
-                                               "ScalingType": "UNIFORM_SCALING"})):
+    assert refusal(kinesis.list_shards, StreamName="Stream", ShardFilter={"Type": "AT_LATEST"})[
+        :2
+    ] == (501, "NotImplemented")
+    assert refusal(
+        kinesis.get_shard_iterator,
+        StreamName="Stream",
+        Timestamp=0,
+        ShardId="shardId-000000000000",
+        ShardIteratorType="AT_TIMESTAMP",
+    )[:2] == (501, "NotImplemented")
+    for call, more in (
+        ("split_shard", {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "5"}),
+        ("update_shard_count", {"TargetShardCount": 2, "ScalingType": "UNIFORM_SCALING"}),
+    ):
         status, _, message = refusal(getattr(kinesis, call), StreamName="Stream", **more)
         assert status == 501
         assert message.startswith("The lab does not offer ")
@@ -210,8 +247,10 @@ def test_sequence_numbers_have_56_digits_and_rise(lab, kinesis):
     stream(lab, shards=2)
     numbers = []
     for _ in range(20):
-        answer = kinesis.put_records(StreamName="Stream", Records=[
-            {"Data": b"x", "PartitionKey": "k"}, {"Data": b"y", "PartitionKey": "k"}])
+        answer = kinesis.put_records(
+            StreamName="Stream",
+            Records=[{"Data": b"x", "PartitionKey": "k"}, {"Data": b"y", "PartitionKey": "k"}],
+        )
         numbers += [each["SequenceNumber"] for each in answer["Records"]]
         lab.clock.advance(seconds=0.01)
     assert {len(number) for number in numbers} == {56}
@@ -224,17 +263,23 @@ def test_sequence_numbers_have_56_digits_and_rise(lab, kinesis):
 def test_records_come_back_unchanged(lab, kinesis):
     stream(lab)
     datas = [b"", b"\x00\xff\xfe", "ü€".encode(), b"x" * 1000]
-    put = kinesis.put_records(StreamName="Stream", Records=[
-        {"Data": data, "PartitionKey": "schlüssel"} for data in datas])
+    put = kinesis.put_records(
+        StreamName="Stream", Records=[{"Data": data, "PartitionKey": "schlüssel"} for data in datas]
+    )
     assert put["FailedRecordCount"] == 0
     found = records(kinesis)
     assert [each["Data"] for each in found] == datas
     assert {each["PartitionKey"] for each in found} == {"schlüssel"}
     assert [each["SequenceNumber"] for each in found] == [
-        each["SequenceNumber"] for each in put["Records"]]
+        each["SequenceNumber"] for each in put["Records"]
+    ]
     for each in found:
-        assert set(each) == {"SequenceNumber", "ApproximateArrivalTimestamp", "Data",
-                             "PartitionKey"}
+        assert set(each) == {
+            "SequenceNumber",
+            "ApproximateArrivalTimestamp",
+            "Data",
+            "PartitionKey",
+        }
         assert abs(each["ApproximateArrivalTimestamp"] - lab.clock.now()) < timedelta(seconds=1)
 
 
@@ -246,14 +291,20 @@ def test_the_limits_of_put_records(lab, kinesis):
     assert "Member must have length less than or equal to 500" in message
     big = [{"Data": b"x" * 1024 * 1024, "PartitionKey": "k"}]
     assert refusal(kinesis.put_records, StreamName="Stream", Records=big)[:2] == (
-        400, "InvalidArgumentException"), "the key counts too"
+        400,
+        "InvalidArgumentException",
+    ), "the key counts too"
     heavy = [{"Data": b"x" * 1_040_000, "PartitionKey": "k"}] * 11
     assert refusal(kinesis.put_records, StreamName="Stream", Records=heavy)[:2] == (
-        400, "InvalidArgumentException")
-    assert refusal(kinesis.put_record, StreamName="Stream", Data=b"x" * 1024 * 1024,
-                   PartitionKey="k")[:2] == (400, "InvalidArgumentException")
-    assert refusal(kinesis.put_record, StreamName="Stream", Data=b"x",
-                   PartitionKey="k" * 257)[:2] == (400, "ValidationException")
+        400,
+        "InvalidArgumentException",
+    )
+    assert refusal(
+        kinesis.put_record, StreamName="Stream", Data=b"x" * 1024 * 1024, PartitionKey="k"
+    )[:2] == (400, "InvalidArgumentException")
+    assert refusal(kinesis.put_record, StreamName="Stream", Data=b"x", PartitionKey="k" * 257)[
+        :2
+    ] == (400, "ValidationException")
     assert records(kinesis) == [], "a call that is refused stores nothing"
     assert kinesis.put_records(StreamName="Stream", Records=many[:500])["FailedRecordCount"] == 0
     assert len(records(kinesis)) == 500
@@ -276,8 +327,12 @@ def test_iterators_of_every_kind(lab, kinesis):
     assert data("AFTER_SEQUENCE_NUMBER", StartingSequenceNumber=third) == b"de"
     for number in ("1", "x", ""):
         status, code, _ = refusal(
-            kinesis.get_shard_iterator, StreamName="Stream", ShardId="shardId-000000000000",
-            ShardIteratorType="AT_SEQUENCE_NUMBER", StartingSequenceNumber=number)
+            kinesis.get_shard_iterator,
+            StreamName="Stream",
+            ShardId="shardId-000000000000",
+            ShardIteratorType="AT_SEQUENCE_NUMBER",
+            StartingSequenceNumber=number,
+        )
         assert status == 400
         assert code in ("InvalidArgumentException", "ValidationException")
 
@@ -286,8 +341,8 @@ def test_reading_goes_on_with_an_iterator_that_is_always_another(lab, kinesis):
     stream(lab)
     send(lab, *[str(number) for number in range(25)], key="k")
     iterator = kinesis.get_shard_iterator(
-        StreamName="Stream", ShardId="shardId-000000000000",
-        ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+        StreamName="Stream", ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
     seen, pages, behind = {iterator}, [], []
     for _ in range(5):
         lab.clock.advance(seconds=1)
@@ -301,14 +356,16 @@ def test_reading_goes_on_with_an_iterator_that_is_always_another(lab, kinesis):
     assert all(later > 0 for later in behind[:2])
     assert behind[2:] == [0, 0, 0]
     send(lab, "new", key="k")
-    assert [each["Data"] for each in kinesis.get_records(
-        ShardIterator=iterator)["Records"]] == [b"new"]
+    assert [each["Data"] for each in kinesis.get_records(ShardIterator=iterator)["Records"]] == [
+        b"new"
+    ]
 
 
 def test_a_latest_iterator_waits_where_it_was_made(lab, kinesis):
     stream(lab)
-    iterator = kinesis.get_shard_iterator(StreamName="Stream", ShardId="shardId-000000000000",
-                                          ShardIteratorType="LATEST")["ShardIterator"]
+    iterator = kinesis.get_shard_iterator(
+        StreamName="Stream", ShardId="shardId-000000000000", ShardIteratorType="LATEST"
+    )["ShardIterator"]
     send(lab, "a")
     assert len(kinesis.get_records(ShardIterator=iterator)["Records"]) == 1
     assert len(kinesis.get_records(ShardIterator=f'"{iterator}"')["Records"]) == 1
@@ -316,20 +373,25 @@ def test_a_latest_iterator_waits_where_it_was_made(lab, kinesis):
 
 def test_an_iterator_lives_five_minutes(lab, kinesis):
     stream(lab)
-    iterator = kinesis.get_shard_iterator(StreamName="Stream", ShardId="shardId-000000000000",
-                                          ShardIteratorType="LATEST")["ShardIterator"]
+    iterator = kinesis.get_shard_iterator(
+        StreamName="Stream", ShardId="shardId-000000000000", ShardIteratorType="LATEST"
+    )["ShardIterator"]
     lab.clock.advance(minutes=4, seconds=59)
     kinesis.get_records(ShardIterator=iterator)
     lab.clock.advance(seconds=2)
     assert refusal(kinesis.get_records, ShardIterator=iterator)[:2] == (
-        400, "ExpiredIteratorException")
+        400,
+        "ExpiredIteratorException",
+    )
 
 
 @pytest.mark.parametrize("iterator", ["nonsense", "YQ==", "YXxifGN8ZA=="])
 def test_an_iterator_that_nobody_handed_out(lab, kinesis, iterator):
     stream(lab)
     assert refusal(kinesis.get_records, ShardIterator=iterator)[:2] == (
-        400, "InvalidArgumentException")
+        400,
+        "InvalidArgumentException",
+    )
 
 
 @pytest.mark.parametrize("call", ["put_record", "put_records", "get_shard_iterator", "get_records"])
@@ -338,10 +400,12 @@ def test_a_dry_run_is_refused_and_not_carried_out(lab, kinesis, call):
     wanted = {"ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"}
     entry = {"Data": b"x", "PartitionKey": "k"}
     iterator = kinesis.get_shard_iterator(StreamName="Stream", **wanted)["ShardIterator"]
-    request = {"put_record": {"StreamName": "Stream", **entry},
-               "put_records": {"StreamName": "Stream", "Records": [entry]},
-               "get_shard_iterator": {"StreamName": "Stream", **wanted},
-               "get_records": {"ShardIterator": iterator}}[call]
+    request = {
+        "put_record": {"StreamName": "Stream", **entry},
+        "put_records": {"StreamName": "Stream", "Records": [entry]},
+        "get_shard_iterator": {"StreamName": "Stream", **wanted},
+        "get_records": {"ShardIterator": iterator},
+    }[call]
     assert refusal(getattr(kinesis, call), **request, DryRun=True)[:2] == (501, "NotImplemented")
     assert records(kinesis) == []
 
@@ -349,21 +413,31 @@ def test_a_dry_run_is_refused_and_not_carried_out(lab, kinesis, call):
 def test_an_iterator_of_a_deleted_stream_is_not_one_of_its_namesake(lab, kinesis):
     stream(lab)
     send(lab, "a", "b", key="k")
-    iterator = kinesis.get_shard_iterator(StreamName="Stream", ShardId="shardId-000000000000",
-                                          ShardIteratorType="LATEST")["ShardIterator"]
+    iterator = kinesis.get_shard_iterator(
+        StreamName="Stream", ShardId="shardId-000000000000", ShardIteratorType="LATEST"
+    )["ShardIterator"]
     kinesis.delete_stream(StreamName="Stream")
     stream(lab)
     send(lab, "c", "d", "e", key="k")
     assert refusal(kinesis.get_records, ShardIterator=iterator) == (
-        400, "InvalidArgumentException", "Invalid ShardIterator.")
+        400,
+        "InvalidArgumentException",
+        "Invalid ShardIterator.",
+    )
 
 
 def test_a_shard_that_is_not_there(lab, kinesis):
     stream(lab)
-    assert refusal(kinesis.get_shard_iterator, StreamName="Stream", ShardId="shardId-000000000009",
-                   ShardIteratorType="LATEST") == (
-        400, "ResourceNotFoundException", ("Could not find shard shardId-000000000009 in stream "
-        "Stream under account 123456789012."))
+    assert refusal(
+        kinesis.get_shard_iterator,
+        StreamName="Stream",
+        ShardId="shardId-000000000009",
+        ShardIteratorType="LATEST",
+    ) == (
+        400,
+        "ResourceNotFoundException",
+        ("Could not find shard shardId-000000000009 in stream Stream under account 123456789012."),
+    )
 
 
 def test_one_read_is_bounded_by_bytes(lab, kinesis):
@@ -387,8 +461,9 @@ def test_an_iterator_whose_records_went_meanwhile_goes_on_with_the_oldest(lab, k
     stream(lab)
     send(lab, "old", "older", key="k")
     lab.clock.advance(hours=23, minutes=58)
-    iterator = kinesis.get_shard_iterator(StreamName="Stream", ShardId="shardId-000000000000",
-                                          ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    iterator = kinesis.get_shard_iterator(
+        StreamName="Stream", ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
     send(lab, "new", key="k")
     lab.clock.advance(minutes=3)
     found = kinesis.get_records(ShardIterator=iterator)

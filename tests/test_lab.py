@@ -27,8 +27,9 @@ def test_the_embedded_target_is_the_default(monkeypatch):
     monkeypatch.delenv("LAB_TARGET", raising=False)
     with lu.open_lab() as lab:
         assert lab.target == "embedded"
-        assert repr(lab) == ("<lab on embedded, us-east-1, "
-                             "<virtual clock at 2026-01-05 09:00:00.000000 UTC>>")
+        assert repr(lab) == (
+            "<lab on embedded, us-east-1, <virtual clock at 2026-01-05 09:00:00.000000 UTC>>"
+        )
     monkeypatch.setenv("LAB_TARGET", "embedded")
     with lu.open_lab() as lab:
         assert lab.target == "embedded"
@@ -70,17 +71,24 @@ def test_a_closed_lab_answers_no_more():
     send(lab, "a")
     lab.close()
     lab.close()
-    for act in (dynamodb.list_tables, lambda: lab.client("dynamodb"),
-                lambda: lab.client("kinesis"), lambda: lab.clock.advance(seconds=1),
-                lambda: lab.wait_until(lambda: False), lambda: lab.role("R"),
-                lambda: function(lab, COLLECTOR)):
+    for act in (
+        dynamodb.list_tables,
+        lambda: lab.client("dynamodb"),
+        lambda: lab.client("kinesis"),
+        lambda: lab.clock.advance(seconds=1),
+        lambda: lab.wait_until(lambda: False),
+        lambda: lab.role("R"),
+        lambda: function(lab, COLLECTOR),
+    ):
         with pytest.raises(LabClosed, match=r"open another with open_lab\(\)"):
             act()
 
 
 def test_closing_ends_handlers_that_still_run():
     lab = lu.open_lab("embedded")
-    function(lab, """
+    function(
+        lab,
+        """
         import time
 
         def handler(event, context):
@@ -89,7 +97,9 @@ def test_closing_ends_handlers_that_still_run():
                     time.sleep(10)
                 except BaseException:
                     pass
-    """, timeout=900)
+    """,
+        timeout=900,
+    )
     invoke(lab, InvocationType="Event")
     lab.clock.advance(seconds=30)
     lab.close()
@@ -132,16 +142,29 @@ def story(lab):
     """Ids, times and everything else that a short run shows."""
     arn = table(lab)
     role = lab.role("Role", {"Effect": "Allow", "Action": "*", "Resource": "*"})
-    function(lab, COLLECTOR.replace("print(", "import uuid, random; print(uuid.uuid4(), "
-                                              "random.random(), "), role=role)
+    function(
+        lab,
+        COLLECTOR.replace("print(", "import uuid, random; print(uuid.uuid4(), random.random(), "),
+        role=role,
+    )
     uuid = connect(lab, arn)
     for number in range(30):
         put(lab, f"k{number % 7}", number)
     lab.clock.advance(seconds=20)
     role_id = lab.client("iam").get_role(RoleName="Role")["Role"]["RoleId"]
     logs = lab.client("logs").filter_log_events(logGroupName="/aws/lambda/Worker")["events"]
-    return json.dumps([arn, uuid, role_id, logs, lab.invocations().to_dict("records"),
-                       lab.client("sts").get_caller_identity()], default=str, sort_keys=True)
+    return json.dumps(
+        [
+            arn,
+            uuid,
+            role_id,
+            logs,
+            lab.invocations().to_dict("records"),
+            lab.client("sts").get_caller_identity(),
+        ],
+        default=str,
+        sort_keys=True,
+    )
 
 
 DETERMINISM = """
@@ -161,8 +184,13 @@ with lu.open_lab("embedded", seed=int(sys.argv[1])) as lab:
 def test_invocations_are_the_same_in_every_process():
     def run(hash_seed, seed="5"):
         done = subprocess.run(
-            [sys.executable, "-c", DETERMINISM, seed], cwd=ROOT, text=True, check=True,
-            capture_output=True, env={**os.environ, "PYTHONHASHSEED": hash_seed})
+            [sys.executable, "-c", DETERMINISM, seed],
+            cwd=ROOT,
+            text=True,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        )
         return done.stdout
 
     one = run("1")
@@ -183,8 +211,12 @@ def test_an_embedded_lab_opens_no_socket_and_reads_no_credential(monkeypatch, tm
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     with lu.open_lab("embedded") as lab:
         assert lab.doctor().ready
-        function(lab, COLLECTOR.replace("import json", "import boto3\n"
-                                        "    boto3.client('dynamodb').list_tables()"))
+        function(
+            lab,
+            COLLECTOR.replace(
+                "import json", "import boto3\n    boto3.client('dynamodb').list_tables()"
+            ),
+        )
         connect(lab, table(lab))
         put(lab, "a", 1)
         lab.clock.advance(seconds=5)
@@ -196,9 +228,14 @@ def _no_socket(*_, **__):
 
 
 def test_the_readers_own_boto3_is_left_alone(lab):
-    before = boto3.client("dynamodb", region_name="eu-west-1", aws_access_key_id="x",
-                          aws_secret_access_key="y", endpoint_url="http://127.0.0.1:9",
-                          config=Config(retries={"max_attempts": 0}))
+    before = boto3.client(
+        "dynamodb",
+        region_name="eu-west-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
+        endpoint_url="http://127.0.0.1:9",
+        config=Config(retries={"max_attempts": 0}),
+    )
     with pytest.raises(Exception, match="Could not connect"):
         before.list_tables()
 
@@ -211,8 +248,11 @@ def test_the_clock_stands_still_until_it_is_moved(lab):
     assert lab.clock.advance(hours=1, minutes=2, seconds=3.5) == lab.clock.now()
     assert lab.clock.now() == datetime(2026, 1, 5, 10, 2, 3, 500_000, tzinfo=UTC)
     lab.client("dynamodb").list_tables()
-    assert timedelta(0) < lab.clock.now() - datetime(
-        2026, 1, 5, 10, 2, 3, 500_000, tzinfo=UTC) < timedelta(seconds=0.1)
+    assert (
+        timedelta(0)
+        < lab.clock.now() - datetime(2026, 1, 5, 10, 2, 3, 500_000, tzinfo=UTC)
+        < timedelta(seconds=0.1)
+    )
 
 
 def test_time_does_not_go_back(lab):
@@ -245,9 +285,11 @@ def test_a_wait_that_is_too_long_names_what_was_waited_for(lab):
         Which it does not."""
 
     began = lab.clock.now()
-    for predicate, words in ((the_cows_come_home, "the cows come home"),
-                             (described, "The tide turns."),
-                             (lambda: None, "lambda: None")):
+    for predicate, words in (
+        (the_cows_come_home, "the cows come home"),
+        (described, "The tide turns."),
+        (lambda: None, "lambda: None"),
+    ):
         with pytest.raises(TimeoutError) as caught:
             lab.wait_until(predicate, timeout=20)
         assert str(caught.value).startswith("20 seconds went by without: ")
@@ -267,13 +309,15 @@ def test_a_predicate_that_raises_is_heard(lab):
 def test_a_role_may_write_logs_and_what_it_is_given(lab):
     arn = lab.role("Role", {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
     assert arn == "arn:aws:iam::123456789012:role/Role"
-    policy = lab.client("iam").get_role_policy(
-        RoleName="Role", PolicyName="lab")["PolicyDocument"]["Statement"]
+    policy = lab.client("iam").get_role_policy(RoleName="Role", PolicyName="lab")["PolicyDocument"][
+        "Statement"
+    ]
     assert [each["Action"] for each in policy][1:] == ["dynamodb:*"]
     assert "logs:PutLogEvents" in policy[0]["Action"]
     assert lab.role("Role") == arn
-    policy = lab.client("iam").get_role_policy(
-        RoleName="Role", PolicyName="lab")["PolicyDocument"]["Statement"]
+    policy = lab.client("iam").get_role_policy(RoleName="Role", PolicyName="lab")["PolicyDocument"][
+        "Statement"
+    ]
     assert len(policy) == 1, "asked again, a role's statements are replaced"
     for wrong in ("dynamodb:*", {"Action": "*"}):
         with pytest.raises(LabError, match="is no IAM statement"):
@@ -285,9 +329,12 @@ def test_a_function_is_deployed_from_a_path_a_text_and_a_function(lab, tmp_path)
     file = tmp_path / "answers.py"
     file.write_text("def lambda_handler(event, context):\n    return 'a file'\n")
     arn = "arn:aws:lambda:us-east-1:123456789012:function:F"
-    for handler, expected in ((file, "a file"), (str(file), "a file"),
-                              ("def handler(event, context):\n    return 'a text'\n", "a text"),
-                              (a_function, "a function")):
+    for handler, expected in (
+        (file, "a file"),
+        (str(file), "a file"),
+        ("def handler(event, context):\n    return 'a text'\n", "a text"),
+        (a_function, "a function"),
+    ):
         assert lab.deploy_function("F", handler, role=role) == arn
         assert invoke(lab, "F")["answer"] == expected
     assert len(lab.client("lambda").list_functions()["Functions"]) == 1
@@ -317,8 +364,9 @@ def test_deploying_with_a_role_that_is_not_there(lab):
 
 
 def test_the_embedded_target_can_everything(lab):
-    assert all(lab.can(feature) for feature in
-               ("time_travel", "partitions", "invocations", "role_check"))
+    assert all(
+        lab.can(feature) for feature in ("time_travel", "partitions", "invocations", "role_check")
+    )
     with pytest.raises(LabError, match="Nobody knows the feature 'fly'"):
         lab.can("fly")
 
@@ -338,8 +386,18 @@ def test_the_doctor_finds_the_embedded_target_well(lab):
     assert "-> " in repr(ill)
 
 
-COLUMNS = ["function", "instance", "shard", "lane", "batch_size", "started", "ended", "outcome",
-           "attempt", "iterator_age"]
+COLUMNS = [
+    "function",
+    "instance",
+    "shard",
+    "lane",
+    "batch_size",
+    "started",
+    "ended",
+    "outcome",
+    "attempt",
+    "iterator_age",
+]
 
 
 def test_invocations_as_a_frame(lab):
@@ -354,12 +412,19 @@ def test_invocations_as_a_frame(lab):
     seen = lab.invocations()
     assert list(seen.columns) == COLUMNS
     assert seen.dtypes.astype(str).to_dict() == empty.dtypes.astype(str).to_dict() | {
-        name: str(seen.dtypes[name]) for name in ("function", "instance", "shard", "outcome")}
+        name: str(seen.dtypes[name]) for name in ("function", "instance", "shard", "outcome")
+    }
     for column in ("started", "ended"):
         assert str(seen[column].dt.tz) == "UTC"
     mapped, direct = seen.iloc[0], seen.iloc[1]
-    assert (mapped["function"], mapped["instance"], mapped["lane"], mapped["batch_size"],
-            mapped["outcome"], mapped["attempt"]) == ("Worker", "Worker/1", 0, 1, "ok", 1)
+    assert (
+        mapped["function"],
+        mapped["instance"],
+        mapped["lane"],
+        mapped["batch_size"],
+        mapped["outcome"],
+        mapped["attempt"],
+    ) == ("Worker", "Worker/1", 0, 1, "ok", 1)
     assert mapped["shard"].startswith("shardId-")
     assert 0 < mapped["iterator_age"] <= 0.26
     assert (direct["function"], direct["outcome"]) == ("Other", "error")
@@ -383,7 +448,8 @@ def test_the_backlog_as_a_frame(lab):
     assert lab.backlog().empty
     function(lab, COLLECTOR)
     lab.client("lambda").put_function_concurrency(
-        FunctionName="Worker", ReservedConcurrentExecutions=0)
+        FunctionName="Worker", ReservedConcurrentExecutions=0
+    )
     connect(lab, stream(lab))
     send(lab, *"abcde", key="k")
     lab.clock.advance(seconds=20)
@@ -435,7 +501,9 @@ def test_partitions_as_a_frame(lab):
 
 def test_partitions_of_a_table_without_a_stream(lab):
     lab.client("dynamodb").create_table(
-        TableName="Plain", BillingMode="PAY_PER_REQUEST",
+        TableName="Plain",
+        BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}])
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
     assert pd.isna(lab.partitions("Plain")["open_shard"]).all()

@@ -32,11 +32,17 @@ def zipped(source="def handler(event, context):\n    return 1\n", file="app.py")
 
 
 def create(lab, name="Worker", **changes):
-    settings = {"FunctionName": name, "Runtime": "python3.12", "Handler": "app.handler",
-                "Role": lab.role("EverythingRole", EVERYTHING), "Code": {"ZipFile": zipped()},
-                **changes}
+    settings = {
+        "FunctionName": name,
+        "Runtime": "python3.12",
+        "Handler": "app.handler",
+        "Role": lab.role("EverythingRole", EVERYTHING),
+        "Code": {"ZipFile": zipped()},
+        **changes,
+    }
     return lab.client("lambda").create_function(
-        **{key: value for key, value in settings.items() if value is not None})
+        **{key: value for key, value in settings.items() if value is not None}
+    )
 
 
 def refusal(lab, call, **request):
@@ -49,8 +55,9 @@ def refusal(lab, call, **request):
 
 
 def test_a_new_function_is_described_as_aws_does(lab):
-    made = create(lab, Timeout=7, MemorySize=256, Description="counts",
-                  Environment={"Variables": {"A": "1"}})
+    made = create(
+        lab, Timeout=7, MemorySize=256, Description="counts", Environment={"Variables": {"A": "1"}}
+    )
     assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
     assert (made["State"], made["StateReasonCode"]) == ("Pending", "Creating")
     found = lab.client("lambda").get_function(FunctionName="Worker")["Configuration"]
@@ -75,24 +82,40 @@ def test_defaults(lab):
 def test_list_pages_through_all_functions(lab):
     for number in range(5):
         create(lab, f"F{number}")
-    pages = lab.client("lambda").get_paginator("list_functions").paginate(
-        PaginationConfig={"PageSize": 2})
+    pages = (
+        lab.client("lambda")
+        .get_paginator("list_functions")
+        .paginate(PaginationConfig={"PageSize": 2})
+    )
     names = [[each["FunctionName"] for each in page["Functions"]] for page in pages]
     assert names == [["F0", "F1"], ["F2", "F3"], ["F4"]]
 
 
-@pytest.mark.parametrize("name", [
-    "Worker", "Worker:$LATEST", "123456789012:function:Worker", "123456789012:Worker",
-    "arn:aws:lambda:us-east-1:123456789012:function:Worker",
-    "arn:aws:lambda:us-east-1:123456789012:function:Worker:$LATEST"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Worker",
+        "Worker:$LATEST",
+        "123456789012:function:Worker",
+        "123456789012:Worker",
+        "arn:aws:lambda:us-east-1:123456789012:function:Worker",
+        "arn:aws:lambda:us-east-1:123456789012:function:Worker:$LATEST",
+    ],
+)
 def test_every_spelling_of_a_name_finds_the_function(lab, name):
     create(lab)
     assert invoke(lab, name)["answer"] == 1
 
 
-@pytest.mark.parametrize("name", [
-    "worker", "Worker:1", "arn:aws:lambda:eu-west-1:123456789012:function:Worker",
-    "arn:aws:lambda:us-east-1:999999999999:function:Worker"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "worker",
+        "Worker:1",
+        "arn:aws:lambda:eu-west-1:123456789012:function:Worker",
+        "arn:aws:lambda:us-east-1:999999999999:function:Worker",
+    ],
+)
 def test_other_names_do_not(lab, name):
     create(lab)
     status, code, message = refusal(lab, "invoke", FunctionName=name)
@@ -100,16 +123,26 @@ def test_other_names_do_not(lab, name):
     assert message.startswith("Function not found: arn:aws:lambda:")
 
 
-@pytest.mark.parametrize(("call", "more"), [
-    ("get_function", {}), ("get_function_configuration", {}), ("delete_function", {}),
-    ("update_function_code", {"ZipFile": zipped()}),
-    ("update_function_configuration", {"Timeout": 5}), ("invoke", {}),
-    ("put_function_concurrency", {"ReservedConcurrentExecutions": 1}),
-    ("get_function_concurrency", {}), ("delete_function_concurrency", {})])
+@pytest.mark.parametrize(
+    ("call", "more"),
+    [
+        ("get_function", {}),
+        ("get_function_configuration", {}),
+        ("delete_function", {}),
+        ("update_function_code", {"ZipFile": zipped()}),
+        ("update_function_configuration", {"Timeout": 5}),
+        ("invoke", {}),
+        ("put_function_concurrency", {"ReservedConcurrentExecutions": 1}),
+        ("get_function_concurrency", {}),
+        ("delete_function_concurrency", {}),
+    ],
+)
 def test_an_unknown_function_is_not_found(lab, call, more):
     assert refusal(lab, call, FunctionName="nobody", **more) == (
-        404, "ResourceNotFoundException",
-        "Function not found: arn:aws:lambda:us-east-1:123456789012:function:nobody")
+        404,
+        "ResourceNotFoundException",
+        "Function not found: arn:aws:lambda:us-east-1:123456789012:function:nobody",
+    )
 
 
 def test_a_second_function_of_a_name_is_refused(lab):
@@ -123,22 +156,32 @@ def test_a_second_function_of_a_name_is_refused(lab):
 
 def test_a_deleted_function_is_gone_and_its_name_is_free(lab):
     create(lab)
-    assert lab.client("lambda").delete_function(
-        FunctionName="Worker")["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert (
+        lab.client("lambda").delete_function(FunctionName="Worker")["ResponseMetadata"][
+            "HTTPStatusCode"
+        ]
+        == 204
+    )
     assert refusal(lab, "get_function", FunctionName="Worker")[0] == 404
     assert lab.client("lambda").list_functions()["Functions"] == []
     create(lab)
 
 
-@pytest.mark.parametrize(("changes", "code", "words"), [
-    ({"Handler": None}, "InvalidParameterValueException", "Runtime and Handler are mandatory"),
-    ({"Runtime": None}, "InvalidParameterValueException", "Runtime and Handler are mandatory"),
-    ({"Code": {"ZipFile": b"no zip"}}, "InvalidParameterValueException", "Could not unzip"),
-    ({"Role": "arn:aws:iam::123456789012:role/nobody"}, "InvalidParameterValueException",
-     "The role defined for the function cannot be assumed by Lambda."),
-    ({"Timeout": 901}, "ValidationException", "less than or equal to 900"),
-    ({"MemorySize": 200_000}, "ValidationException", "Value '200000' at 'memorySize' failed"),
-])
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"Handler": None}, "InvalidParameterValueException", "Runtime and Handler are mandatory"),
+        ({"Runtime": None}, "InvalidParameterValueException", "Runtime and Handler are mandatory"),
+        ({"Code": {"ZipFile": b"no zip"}}, "InvalidParameterValueException", "Could not unzip"),
+        (
+            {"Role": "arn:aws:iam::123456789012:role/nobody"},
+            "InvalidParameterValueException",
+            "The role defined for the function cannot be assumed by Lambda.",
+        ),
+        ({"Timeout": 901}, "ValidationException", "less than or equal to 900"),
+        ({"MemorySize": 200_000}, "ValidationException", "Value '200000' at 'memorySize' failed"),
+    ],
+)
 def test_a_wrong_function_is_refused(lab, changes, code, words):
     with pytest.raises(ClientError) as caught:
         create(lab, **changes)
@@ -148,31 +191,55 @@ def test_a_wrong_function_is_refused(lab, changes, code, words):
 
 
 def test_a_role_that_does_not_trust_lambda_is_refused(lab):
-    trust = {"Version": "2012-10-17", "Statement": [{
-        "Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"},
-        "Action": "sts:AssumeRole"}]}
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "ec2.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
     role = lab.client("iam").create_role(
-        RoleName="ForServers", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        RoleName="ForServers", AssumeRolePolicyDocument=json.dumps(trust)
+    )["Role"]["Arn"]
     with pytest.raises(ClientError, match="cannot be assumed by Lambda"):
         create(lab, Role=role)
     create(lab)
     assert refusal(lab, "update_function_configuration", FunctionName="Worker", Role=role)[1] == (
-        "InvalidParameterValueException")
+        "InvalidParameterValueException"
+    )
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"Layers": ["arn:aws:lambda:us-east-1:123456789012:layer:x:1"]}, "Layers"),
-    ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "VpcConfig"),
-    ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}}, "DeadLetter"),
-    ({"Publish": True}, "Publish"), ({"Tags": {"a": "b"}}, "Tags"),
-    ({"Architectures": ["arm64"]}, "arm64"), ({"EphemeralStorage": {"Size": 1024}}, "Ephemeral"),
-    ({"TracingConfig": {"Mode": "Active"}}, "Tracing"),
-    ({"Runtime": "nodejs22.x"}, "nodejs22.x"),
-    ({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}, "ZipFile"),
-    ({"Code": {"ZipFile": zipped(), "SourceKMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/k"}},
-     "SourceKMSKeyArn"),
-    ({"PackageType": "Image", "Code": {"ImageUri": "i"}, "Runtime": None, "Handler": None},
-     "container image")])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"Layers": ["arn:aws:lambda:us-east-1:123456789012:layer:x:1"]}, "Layers"),
+        ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "VpcConfig"),
+        ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}}, "DeadLetter"),
+        ({"Publish": True}, "Publish"),
+        ({"Tags": {"a": "b"}}, "Tags"),
+        ({"Architectures": ["arm64"]}, "arm64"),
+        ({"EphemeralStorage": {"Size": 1024}}, "Ephemeral"),
+        ({"TracingConfig": {"Mode": "Active"}}, "Tracing"),
+        ({"Runtime": "nodejs22.x"}, "nodejs22.x"),
+        ({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}, "ZipFile"),
+        (
+            {
+                "Code": {
+                    "ZipFile": zipped(),
+                    "SourceKMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/k",
+                }
+            },
+            "SourceKMSKeyArn",
+        ),
+        (
+            {"PackageType": "Image", "Code": {"ImageUri": "i"}, "Runtime": None, "Handler": None},
+            "container image",
+        ),
+    ],
+)
 def test_what_is_not_modelled_is_refused_and_says_so(lab, changes, named):
     with pytest.raises(ClientError) as caught:
         create(lab, **changes)
@@ -182,11 +249,16 @@ def test_what_is_not_modelled_is_refused_and_says_so(lab, changes, named):
     assert lab.client("lambda").list_functions()["Functions"] == []
 
 
-@pytest.mark.parametrize(("call", "request_"), [
-    ("invoke", {"ClientContext": "e30="}), ("invoke", {"TenantId": "tenant"}),
-    ("invoke", {"DurableExecutionName": "name"}),
-    ("update_function_configuration", {"Runtime": "nodejs22.x"}),
-    ("list_functions", {"MasterRegion": "eu-west-1"})])
+@pytest.mark.parametrize(
+    ("call", "request_"),
+    [
+        ("invoke", {"ClientContext": "e30="}),
+        ("invoke", {"TenantId": "tenant"}),
+        ("invoke", {"DurableExecutionName": "name"}),
+        ("update_function_configuration", {"Runtime": "nodejs22.x"}),
+        ("list_functions", {"MasterRegion": "eu-west-1"}),
+    ],
+)
 def test_what_would_be_ignored_is_refused(lab, call, request_):
     create(lab)
     name = {} if call == "list_functions" else {"FunctionName": "Worker"}
@@ -195,38 +267,51 @@ def test_what_would_be_ignored_is_refused(lab, call, request_):
     assert min(request_.values()) in message or min(request_) in message
 
 
-@pytest.mark.parametrize("call", [
-    "invoke", "get_function", "get_function_configuration", "delete_function"])
+@pytest.mark.parametrize(
+    "call", ["invoke", "get_function", "get_function_configuration", "delete_function"]
+)
 def test_a_function_has_neither_versions_nor_aliases(lab, call):
     create(lab)
     assert refusal(lab, call, FunctionName="Worker", Qualifier="1") == (
-        404, "ResourceNotFoundException",
-        "Function not found: arn:aws:lambda:us-east-1:123456789012:function:Worker:1")
+        404,
+        "ResourceNotFoundException",
+        "Function not found: arn:aws:lambda:us-east-1:123456789012:function:Worker:1",
+    )
     assert invoke(lab)["answer"] == 1
 
 
 def test_only_all_of_a_function_can_be_deleted(lab):
     create(lab)
     assert refusal(lab, "delete_function", FunctionName="Worker", Qualifier="$LATEST")[:2] == (
-        400, "InvalidParameterValueException")
+        400,
+        "InvalidParameterValueException",
+    )
     assert invoke(lab)["answer"] == 1
 
 
 def test_an_operation_that_is_not_offered_says_so(lab):
     create(lab)
     assert refusal(lab, "publish_version", FunctionName="Worker") == (
-        501, "NotImplemented", "The lab does not offer PublishVersion of lambda.")
+        501,
+        "NotImplemented",
+        "The lab does not offer PublishVersion of lambda.",
+    )
 
 
 def test_an_update_of_an_older_revision_is_refused(lab):
     old = create(lab)["RevisionId"]
     new = lab.client("lambda").update_function_configuration(
-        FunctionName="Worker", Timeout=9, RevisionId=old)["RevisionId"]
+        FunctionName="Worker", Timeout=9, RevisionId=old
+    )["RevisionId"]
     assert new != old
-    for call, more in (("update_function_configuration", {"Timeout": 1}),
-                       ("update_function_code", {"ZipFile": zipped()})):
+    for call, more in (
+        ("update_function_configuration", {"Timeout": 1}),
+        ("update_function_code", {"ZipFile": zipped()}),
+    ):
         assert refusal(lab, call, FunctionName="Worker", RevisionId=old, **more)[:2] == (
-            412, "PreconditionFailedException")
+            412,
+            "PreconditionFailedException",
+        )
     assert lab.client("lambda").get_function_configuration(FunctionName="Worker")["Timeout"] == 9
 
 
@@ -260,12 +345,15 @@ def test_a_payload_that_is_no_json_is_refused(lab):
 def test_a_payload_beyond_the_limit_is_refused(lab):
     function(lab, ECHO)
     payload = json.dumps("x" * 2 * 1024 * 1024).encode()
-    assert refusal(lab, "invoke", FunctionName="Worker", Payload=payload,
-                   InvocationType="Event")[:2] == (413, "RequestTooLargeException")
+    assert refusal(lab, "invoke", FunctionName="Worker", Payload=payload, InvocationType="Event")[
+        :2
+    ] == (413, "RequestTooLargeException")
     assert len(invoke(lab, event="x" * 2 * 1024 * 1024)["answer"]["event"]) == 2 * 1024 * 1024
     payload = json.dumps("x" * 6 * 1024 * 1024).encode()
     assert refusal(lab, "invoke", FunctionName="Worker", Payload=payload)[:2] == (
-        413, "RequestTooLargeException")
+        413,
+        "RequestTooLargeException",
+    )
 
 
 def test_a_dry_run_runs_nothing(lab):
@@ -276,13 +364,16 @@ def test_a_dry_run_runs_nothing(lab):
 
 
 def test_the_tail_of_the_log_comes_with_the_answer(lab):
-    function(lab, """
+    function(
+        lab,
+        """
         def handler(event, context):
             print("first")
             for number in range(2000):
                 print("line", number)
             print("ü last")
-    """)
+    """,
+    )
     text = base64.b64decode(invoke(lab, LogType="Tail")["LogResult"])
     assert len(text) == 4096
     lines = text.decode(errors="replace").splitlines()
@@ -304,8 +395,9 @@ def test_an_asynchronous_invocation_is_accepted_at_once_and_retried_twice(lab):
     seen = lab.invocations()
     assert list(seen["attempt"]) == [1, 2, 3]
     assert list(seen["outcome"]) == ["error"] * 3
-    gaps = [later - earlier for earlier, later in zip(seen["ended"], seen["started"][1:],
-                                                      strict=False)]
+    gaps = [
+        later - earlier for earlier, later in zip(seen["ended"], seen["started"][1:], strict=False)
+    ]
     assert [round(gap.total_seconds()) for gap in gaps] == [60, 120]
 
 
@@ -339,8 +431,9 @@ SLOW = """
 
 def impatient(lab):
     """A client that does not retry."""
-    return make_client(lab._target.world.session, "lambda",
-                       config=Config(retries={"max_attempts": 0}))
+    return make_client(
+        lab._target.world.session, "lambda", config=Config(retries={"max_attempts": 0})
+    )
 
 
 def test_reserved_concurrency_is_kept_and_taken_away(lab):
@@ -348,12 +441,16 @@ def test_reserved_concurrency_is_kept_and_taken_away(lab):
     functions = lab.client("lambda")
     assert "Concurrency" not in functions.get_function(FunctionName="Worker")
     assert "ReservedConcurrentExecutions" not in functions.get_function_concurrency(
-        FunctionName="Worker")
+        FunctionName="Worker"
+    )
     functions.put_function_concurrency(FunctionName="Worker", ReservedConcurrentExecutions=5)
     assert functions.get_function(FunctionName="Worker")["Concurrency"] == {
-        "ReservedConcurrentExecutions": 5}
-    assert functions.get_function_concurrency(
-        FunctionName="Worker")["ReservedConcurrentExecutions"] == 5
+        "ReservedConcurrentExecutions": 5
+    }
+    assert (
+        functions.get_function_concurrency(FunctionName="Worker")["ReservedConcurrentExecutions"]
+        == 5
+    )
     functions.delete_function_concurrency(FunctionName="Worker")
     assert "Concurrency" not in functions.get_function(FunctionName="Worker")
 
@@ -365,18 +462,22 @@ def test_a_hundred_executions_stay_unreserved(lab):
     functions.put_function_concurrency(FunctionName="Worker", ReservedConcurrentExecutions=900)
     functions.put_function_concurrency(FunctionName="Worker", ReservedConcurrentExecutions=899)
     functions.put_function_concurrency(FunctionName="Other", ReservedConcurrentExecutions=1)
-    status, code, message = refusal(lab, "put_function_concurrency", FunctionName="Other",
-                                    ReservedConcurrentExecutions=2)
+    status, code, message = refusal(
+        lab, "put_function_concurrency", FunctionName="Other", ReservedConcurrentExecutions=2
+    )
     assert (status, code) == (400, "InvalidParameterValueException")
     assert message.endswith("below its minimum value of [100].")
-    assert functions.get_function_concurrency(
-        FunctionName="Other")["ReservedConcurrentExecutions"] == 1
+    assert (
+        functions.get_function_concurrency(FunctionName="Other")["ReservedConcurrentExecutions"]
+        == 1
+    )
 
 
 def test_no_concurrency_stops_a_function(lab):
     function(lab, ECHO)
     lab.client("lambda").put_function_concurrency(
-        FunctionName="Worker", ReservedConcurrentExecutions=0)
+        FunctionName="Worker", ReservedConcurrentExecutions=0
+    )
     with pytest.raises(ClientError) as caught:
         impatient(lab).invoke(FunctionName="Worker")
     assert code_of(caught) == (429, "TooManyRequestsException")
@@ -388,7 +489,8 @@ def test_no_concurrency_stops_a_function(lab):
 def test_a_throttled_call_is_retried_by_the_sdk_in_virtual_time(lab):
     function(lab, SLOW, timeout=10)
     lab.client("lambda").put_function_concurrency(
-        FunctionName="Worker", ReservedConcurrentExecutions=1)
+        FunctionName="Worker", ReservedConcurrentExecutions=1
+    )
     invoke(lab, InvocationType="Event")
     lab.clock.advance(seconds=0.4)
     before = lab.clock.now()
@@ -404,7 +506,8 @@ def test_a_throttled_call_is_retried_by_the_sdk_in_virtual_time(lab):
 def test_a_throttled_asynchronous_invocation_waits_its_turn(lab):
     function(lab, SLOW, timeout=10)
     lab.client("lambda").put_function_concurrency(
-        FunctionName="Worker", ReservedConcurrentExecutions=1)
+        FunctionName="Worker", ReservedConcurrentExecutions=1
+    )
     for _ in range(3):
         invoke(lab, InvocationType="Event")
     lab.clock.advance(minutes=1)
@@ -464,7 +567,8 @@ def test_new_settings_and_new_code_need_new_instances(lab):
     function(lab, COUNTER)
     assert [invoke(lab)["answer"][0] for _ in range(2)] == [1, 2]
     lab.client("lambda").update_function_configuration(
-        FunctionName="Worker", Environment={"Variables": {"MODE": "fast"}})
+        FunctionName="Worker", Environment={"Variables": {"MODE": "fast"}}
+    )
     assert invoke(lab)["answer"][:2] == [1, "fast"]
     function(lab, COUNTER.replace("+= 1", "+= 10"))
     assert invoke(lab)["answer"][:2] == [10, None], "deploying again sets the environment too"
@@ -473,8 +577,7 @@ def test_new_settings_and_new_code_need_new_instances(lab):
 def test_a_dry_run_of_new_code_changes_nothing(lab):
     function(lab, COUNTER)
     invoke(lab)
-    lab.client("lambda").update_function_code(
-        FunctionName="Worker", ZipFile=zipped(), DryRun=True)
+    lab.client("lambda").update_function_code(FunctionName="Worker", ZipFile=zipped(), DryRun=True)
     assert invoke(lab)["answer"][0] == 2
 
 
@@ -492,13 +595,17 @@ def test_an_invocation_under_way_ends_with_the_code_it_began_with(lab):
 
 def test_an_invocation_under_way_keeps_the_settings_it_began_with(lab):
     function(lab, "import time\ndef handler(event, context):\n    time.sleep(5)\n", timeout=1)
-    function(lab, '''
+    function(
+        lab,
+        """
         import boto3
 
         def handler(event, context):
             boto3.client("lambda").update_function_configuration(
                 FunctionName="Worker", Handler="app.another", Timeout=4, MemorySize=512)
-    ''', "Changer")
+    """,
+        "Changer",
+    )
     invoke(lab, "Changer", InvocationType="Event")  # done while the first one starts
     answer = invoke(lab, LogType="Tail")
     assert answer["answer"]["errorMessage"].endswith("Task timed out after 1.00 seconds")
@@ -507,12 +614,17 @@ def test_an_invocation_under_way_keeps_the_settings_it_began_with(lab):
 
 
 def test_the_environment_tells_where_it_runs(lab):
-    function(lab, """
+    function(
+        lab,
+        """
         import os
 
         def handler(event, context):
             return dict(os.environ)
-    """, environment={"MODE": "test"}, memory=256)
+    """,
+        environment={"MODE": "test"},
+        memory=256,
+    )
     seen = invoke(lab)["answer"]
     assert seen["MODE"] == "test"
     assert seen["AWS_REGION"] == "us-east-1"
@@ -533,21 +645,28 @@ def test_a_handler_may_do_what_its_role_allows_and_no_more(lab):
     answer = invoke(lab)
     assert answer["FunctionError"] == "Unhandled"
     assert answer["answer"]["errorType"] in ("ClientError", "AccessDeniedException")
-    assert ("User: arn:aws:sts::123456789012:assumed-role/NarrowRole/Worker is not authorized to "
-            "perform: dynamodb:ListTables") in answer["answer"]["errorMessage"]
+    assert (
+        "User: arn:aws:sts::123456789012:assumed-role/NarrowRole/Worker is not authorized to "
+        "perform: dynamodb:ListTables"
+    ) in answer["answer"]["errorMessage"]
     lab.role("NarrowRole", {"Effect": "Allow", "Action": "dynamodb:ListTables", "Resource": "*"})
     assert invoke(lab)["answer"] == []
 
 
 def test_a_handler_can_invoke_another_function(lab):
     function(lab, ECHO, "Inner")
-    function(lab, """
+    function(
+        lab,
+        """
         import boto3, json
 
         def handler(event, context):
             answer = boto3.client("lambda").invoke(FunctionName="Inner", Payload=b'"hello"')
             return json.loads(answer["Payload"].read())["event"]
-    """, "Outer", timeout=10)
+    """,
+        "Outer",
+        timeout=10,
+    )
     assert invoke(lab, "Outer")["answer"] == "hello"
     assert sorted(lab.invocations()["function"]) == ["Inner", "Outer"]
 
@@ -564,18 +683,22 @@ def failed(lab, source, **settings):
 
 
 def test_an_exception_is_told_as_lambda_tells_it(lab):
-    error = failed(lab, """
+    error = failed(
+        lab,
+        """
         def helper():
             raise KeyError("missing")
 
         def handler(event, context):
             return helper()
-    """)
+    """,
+    )
     assert (error["errorType"], error["errorMessage"]) == ("KeyError", "'missing'")
     assert re.fullmatch(UUID, error["requestId"])
     assert error["stackTrace"] == [
         '  File "/var/task/app.py", line 6, in handler\n    return helper()\n',
-        '  File "/var/task/app.py", line 3, in helper\n    raise KeyError("missing")\n']
+        '  File "/var/task/app.py", line 3, in helper\n    raise KeyError("missing")\n',
+    ]
     assert list(lab.invocations()["outcome"]) == ["error"]
     assert any("[ERROR] KeyError: 'missing'" in line for line in log_lines(lab))
 
@@ -608,8 +731,10 @@ def test_a_timeout_ends_the_instance_and_runs_no_finally(lab):
     assert 5 <= (lab.clock.now() - before).total_seconds() < 5.2
     assert answer["FunctionError"] == "Unhandled"
     assert answer["answer"]["errorType"] == "Sandbox.Timedout"
-    assert re.fullmatch(f"RequestId: {UUID} Error: Task timed out after 5.00 seconds",
-                        answer["answer"]["errorMessage"])
+    assert re.fullmatch(
+        f"RequestId: {UUID} Error: Task timed out after 5.00 seconds",
+        answer["answer"]["errorMessage"],
+    )
     assert invoke(lab, event="fast")["answer"] == 1, "a new instance"
     lab.clock.advance(hours=1)
     lines = log_lines(lab)
@@ -619,7 +744,9 @@ def test_a_timeout_ends_the_instance_and_runs_no_finally(lab):
 
 
 def test_a_handler_that_catches_everything_times_out_all_the_same(lab):
-    function(lab, """
+    function(
+        lab,
+        """
         import time
 
         def handler(event, context):
@@ -628,32 +755,52 @@ def test_a_handler_that_catches_everything_times_out_all_the_same(lab):
                     time.sleep(1)
                 except BaseException:
                     print("CAUGHT")
-    """)
+    """,
+    )
     assert invoke(lab)["answer"]["errorType"] == "Sandbox.Timedout"
     lab.clock.advance(minutes=1)
     assert "CAUGHT" not in log_lines(lab)
 
 
 def test_a_client_error_of_a_handler_is_an_error_like_any_other(lab):
-    error = failed(lab, """
+    error = failed(
+        lab,
+        """
         import boto3
 
         def handler(event, context):
             boto3.client("dynamodb").get_item(TableName="nobody", Key={"id": {"S": "1"}})
-    """)
+    """,
+    )
     assert error["errorType"] == "ResourceNotFoundException"
     assert "GetItem operation" in error["errorMessage"]
 
 
-@pytest.mark.parametrize(("source", "kind", "words"), [
-    ("import nowhere\ndef handler(event, context):\n    pass\n", "Runtime.ImportModuleError",
-     "Unable to import module 'app': No module named 'nowhere'"),
-    ("def other(event, context):\n    pass\n", "Runtime.HandlerNotFound",
-     "Handler 'handler' missing on module 'app'"),
-    ("def handler(event, context)\n    pass\n", "Runtime.UserCodeSyntaxError",
-     "Syntax error in module 'app'"),
-    ("1 / 0\ndef handler(event, context):\n    pass\n", "ZeroDivisionError", "division by zero"),
-])
+@pytest.mark.parametrize(
+    ("source", "kind", "words"),
+    [
+        (
+            "import nowhere\ndef handler(event, context):\n    pass\n",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'app': No module named 'nowhere'",
+        ),
+        (
+            "def other(event, context):\n    pass\n",
+            "Runtime.HandlerNotFound",
+            "Handler 'handler' missing on module 'app'",
+        ),
+        (
+            "def handler(event, context)\n    pass\n",
+            "Runtime.UserCodeSyntaxError",
+            "Syntax error in module 'app'",
+        ),
+        (
+            "1 / 0\ndef handler(event, context):\n    pass\n",
+            "ZeroDivisionError",
+            "division by zero",
+        ),
+    ],
+)
 def test_code_that_cannot_be_loaded(lab, source, kind, words):
     create(lab, Code={"ZipFile": zipped(source)})
     for _ in range(2):
@@ -664,8 +811,10 @@ def test_code_that_cannot_be_loaded(lab, source, kind, words):
     assert len(set(lab.invocations()["instance"])) == 2, "each try needs a new instance"
 
 
-@pytest.mark.parametrize(("handler", "kind"), [
-    ("app", "Runtime.MalformedHandlerName"), ("other.handler", "Runtime.ImportModuleError")])
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [("app", "Runtime.MalformedHandlerName"), ("other.handler", "Runtime.ImportModuleError")],
+)
 def test_a_handler_that_is_not_there(lab, handler, kind):
     create(lab, Handler=handler)
     assert invoke(lab)["answer"]["errorType"] == kind
@@ -680,12 +829,15 @@ def test_an_answer_that_is_no_json(lab, value):
 
 
 def test_decimals_are_numbers_in_an_answer(lab):
-    function(lab, """
+    function(
+        lab,
+        """
         from decimal import Decimal
 
         def handler(event, context):
             return [Decimal("3"), Decimal("0.25")]
-    """)
+    """,
+    )
     assert invoke(lab)["answer"] == [3, 0.25]
 
 
@@ -694,10 +846,15 @@ def test_an_answer_that_is_too_long(lab):
     assert error["errorType"] == "Function.ResponseSizeTooLarge"
 
 
-@pytest.mark.parametrize(("leave", "words"), [
-    ("sys.exit(3)", "with error: exit status 3"), ("sys.exit()", "without providing a reason"),
-    ("sys.exit('over')", "with error: exit status 1"), ("os._exit(2)", "with error: exit status 2"),
-])
+@pytest.mark.parametrize(
+    ("leave", "words"),
+    [
+        ("sys.exit(3)", "with error: exit status 3"),
+        ("sys.exit()", "without providing a reason"),
+        ("sys.exit('over')", "with error: exit status 1"),
+        ("os._exit(2)", "with error: exit status 2"),
+    ],
+)
 def test_leaving_the_process_ends_the_instance(lab, leave, words):
     source = f"""
         import os, sys
@@ -723,7 +880,9 @@ def test_leaving_the_process_ends_the_instance(lab, leave, words):
 
 
 def test_prints_go_to_the_log_and_not_into_the_notebook(lab, capsys):
-    function(lab, """
+    function(
+        lab,
+        """
         import logging, sys
         logging.getLogger().setLevel("INFO")
 
@@ -734,7 +893,8 @@ def test_prints_go_to_the_log_and_not_into_the_notebook(lab, capsys):
             logging.info("logged")
             print()
             print("open end", end="")
-    """)
+    """,
+    )
     invoke(lab)
     lines = log_lines(lab)
     request = lines[0].split()[2]
@@ -744,27 +904,33 @@ def test_prints_go_to_the_log_and_not_into_the_notebook(lab, capsys):
     assert lines[5:7] == ["open end", f"END RequestId: {request}"]
     assert re.fullmatch(
         rf"REPORT RequestId: {request}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms\t"
-        r"Memory Size: 128 MB\tMax Memory Used: \d+ MB\tInit Duration: \d+\.\d\d ms", lines[7])
+        r"Memory Size: 128 MB\tMax Memory Used: \d+ MB\tInit Duration: \d+\.\d\d ms",
+        lines[7],
+    )
     assert len(lines) == 8
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
 
 def test_log_events_carry_rising_virtual_times(lab):
-    function(lab, """
+    function(
+        lab,
+        """
         import time
 
         def handler(event, context):
             for number in range(3):
                 print("at", number)
                 time.sleep(0.5)
-    """)
+    """,
+    )
     invoke(lab)
     logs = lab.client("logs")
     name = logs.describe_log_streams(logGroupName="/aws/lambda/Worker")["logStreams"][0]
     assert re.fullmatch(r"2026/01/05/\[\$LATEST\][0-9a-f]{32}", name["logStreamName"])
-    events = logs.get_log_events(logGroupName="/aws/lambda/Worker", startFromHead=True,
-                                 logStreamName=name["logStreamName"])["events"]
+    events = logs.get_log_events(
+        logGroupName="/aws/lambda/Worker", startFromHead=True, logStreamName=name["logStreamName"]
+    )["events"]
     times = [event["timestamp"] for event in events]
     assert times == sorted(times)
     assert [later - times[1] for later in times[1:4]] == [0, 500, 1000]
@@ -780,12 +946,15 @@ def test_a_second_invocation_of_an_instance_has_no_init_duration(lab):
 
 
 def test_megabytes_become_many_log_events(lab, capsys):
-    function(lab, """
+    function(
+        lab,
+        """
         def handler(event, context):
             print("a" * 3_000_000)
             print("ü" * 500_000)
             return "fine"
-    """)
+    """,
+    )
     assert invoke(lab)["answer"] == "fine"
     lines = log_lines(lab)
     assert max(len(line.encode()) for line in lines) <= 256 * 1024
@@ -805,8 +974,9 @@ def test_a_log_group_or_stream_that_was_deleted_begins_again(lab):
     logs = lab.client("logs")
     for delete_group in (True, False):
         invoke(lab)
-        stream = logs.describe_log_streams(
-            logGroupName="/aws/lambda/Worker")["logStreams"][0]["logStreamName"]
+        stream = logs.describe_log_streams(logGroupName="/aws/lambda/Worker")["logStreams"][0][
+            "logStreamName"
+        ]
         if delete_group:
             logs.delete_log_group(logGroupName="/aws/lambda/Worker")
         else:

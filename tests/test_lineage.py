@@ -82,8 +82,9 @@ def test_a_parent_that_is_gone_is_named_and_ghosted(lab: Any) -> None:
     first = lineage_of(lab, arn).open_shards
     lab.clock.advance(hours=28, seconds=1)
     lineage = lineage_of(lab, arn)
-    trimmed = [shard for shard, each in lineage.graph.nodes(data=True)
-               if each["state"] == "trimmed"]
+    trimmed = [
+        shard for shard, each in lineage.graph.nodes(data=True) if each["state"] == "trimmed"
+    ]
     assert sorted(trimmed) == first
     assert len(lineage.roots) == 4
     assert not set(first) & {shard for row in lineage.reading_order() for shard in row}
@@ -95,8 +96,11 @@ def test_kinesis_by_name_and_by_arn(lab: Any) -> None:
     summary = kinesis.describe_stream_summary(StreamName="numbers")["StreamDescriptionSummary"]
     by_name = lu.read_lineage(kinesis, "numbers")
     by_arn = lu.read_lineage(kinesis, summary["StreamARN"])
-    assert by_name.open_shards == by_arn.open_shards == [
-        f"shardId-{number:012d}" for number in range(3)]
+    assert (
+        by_name.open_shards
+        == by_arn.open_shards
+        == [f"shardId-{number:012d}" for number in range(3)]
+    )
 
 
 def test_bad_input_names_the_remedy(lab: Any) -> None:

@@ -37,26 +37,34 @@ def names(lab):
     return {
         "tables": lab.client("dynamodb").list_tables()["TableNames"],
         "streams": lab.client("kinesis").list_streams()["StreamNames"],
-        "functions": [each["FunctionName"]
-                      for each in lab.client("lambda").list_functions()["Functions"]],
-        "mappings": [each["UUID"] for each in lab.client(
-            "lambda").list_event_source_mappings()["EventSourceMappings"]],
+        "functions": [
+            each["FunctionName"] for each in lab.client("lambda").list_functions()["Functions"]
+        ],
+        "mappings": [
+            each["UUID"]
+            for each in lab.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        ],
         "roles": [each["RoleName"] for each in lab.client("iam").list_roles()["Roles"]],
-        "policies": [each["PolicyName"] for each in lab.client(
-            "iam").list_policies(Scope="Local")["Policies"]],
+        "policies": [
+            each["PolicyName"]
+            for each in lab.client("iam").list_policies(Scope="Local")["Policies"]
+        ],
         "queues": lab.client("sqs").list_queues().get("QueueUrls", []),
         "topics": [each["TopicArn"] for each in lab.client("sns").list_topics()["Topics"]],
         "buckets": [each["Name"] for each in lab.client("s3").list_buckets()["Buckets"]],
-        "log groups": [each["logGroupName"]
-                       for each in lab.client("logs").describe_log_groups()["logGroups"]],
+        "log groups": [
+            each["logGroupName"] for each in lab.client("logs").describe_log_groups()["logGroups"]
+        ],
     }
 
 
 def table(lab, name):
     lab.client("dynamodb").create_table(
-        TableName=name, BillingMode="PAY_PER_REQUEST",
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}])
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
 
 
 def test_it_says_what_it_is_and_what_it_can_not(lab):
@@ -64,8 +72,13 @@ def test_it_says_what_it_is_and_what_it_can_not(lab):
     assert repr(lab) == "<lab on localstack, us-east-1, <wall clock>>"
     for feature in ("time_travel", "partitions", "invocations", "role_check"):
         assert not lab.can(feature)
-    for act in (lambda: lab.clock.advance(hours=1), lambda: lab.partitions("T"),
-                lambda: lab.split_partition("T", 1), lab.invocations, lab.backlog):
+    for act in (
+        lambda: lab.clock.advance(hours=1),
+        lambda: lab.partitions("T"),
+        lambda: lab.split_partition("T", 1),
+        lab.invocations,
+        lab.backlog,
+    ):
         with pytest.raises(NotOnThisTarget, match="LAB_TARGET=embedded"):
             act()
 
@@ -138,8 +151,10 @@ def test_closing_removes_what_the_lab_made_and_nothing_else(there):
             lab.client("s3").create_bucket(Bucket="orders2")
             lab.client("s3").put_object(Bucket="orders2", Key="a/b", Body=b"x")
             iam = lab.client("iam")
-            policy = iam.create_policy(PolicyName="Orders2", PolicyDocument=json.dumps(
-                {"Version": "2012-10-17", "Statement": [EVERYTHING]}))["Policy"]["Arn"]
+            policy = iam.create_policy(
+                PolicyName="Orders2",
+                PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [EVERYTHING]}),
+            )["Policy"]["Arn"]
             iam.attach_role_policy(RoleName="Orders2Role", PolicyArn=policy)
             iam.attach_role_policy(RoleName="OrdersRole", PolicyArn=policy)
             iam.detach_role_policy(RoleName="OrdersRole", PolicyArn=policy)
@@ -154,8 +169,9 @@ def test_what_somebody_made_anew_is_not_removed(there):
         with lu.open_lab() as lab:
             table(lab, "Shared")
             lab.deploy_function("Shared", HELLO, role=lab.role("SharedRole"))
-            arn = owner.client("lambda").get_function(
-                FunctionName="Shared")["Configuration"]["FunctionArn"]
+            arn = owner.client("lambda").get_function(FunctionName="Shared")["Configuration"][
+                "FunctionArn"
+            ]
             lab.client("dynamodb").delete_table(TableName="Shared")
             lab.client("lambda").delete_function(FunctionName=arn)
             table(owner, "Shared")
@@ -182,8 +198,9 @@ def test_what_can_not_be_removed_is_named_and_tried_again(there):
 
     def refuse(**_):
         if refusing:
-            raise ClientError({"Error": {"Code": "ResourceInUseException", "Message": "busy"}},
-                              "DeleteTable")
+            raise ClientError(
+                {"Error": {"Code": "ResourceInUseException", "Message": "busy"}}, "DeleteTable"
+            )
 
     lab.client("dynamodb").meta.events.register("before-call.dynamodb.DeleteTable", refuse)
     with pytest.raises(LabError, match="remove by hand what is left: table Stuck: "):

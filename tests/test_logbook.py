@@ -26,7 +26,7 @@ def test_looking_does_not_change_what_is_there(lab):
     first = log_lines(lab)
     assert log_lines(lab) == first
     invoke(lab)
-    assert log_lines(lab)[:len(first)] == first
+    assert log_lines(lab)[: len(first)] == first
     assert len(log_lines(lab)) == 2 * len(first)
 
 
@@ -38,14 +38,18 @@ def test_thousands_of_lines_keep_their_order(lab):
     lines, token = [], None
     while True:
         page = logs.get_log_events(
-            logGroupName="/aws/lambda/Worker", logStreamName=stream["logStreamName"],
-            startFromHead=True, **({"nextToken": token} if token else {}))
+            logGroupName="/aws/lambda/Worker",
+            logStreamName=stream["logStreamName"],
+            startFromHead=True,
+            **({"nextToken": token} if token else {}),
+        )
         if token == page["nextForwardToken"]:
             break
         token = page["nextForwardToken"]
         lines += [each["message"] for each in page["events"]]
     assert [line for line in lines if line.startswith("line")] == [
-        f"line {number}" for number in range(3500)]
+        f"line {number}" for number in range(3500)
+    ]
 
 
 def test_each_instance_has_a_stream_and_each_function_a_group(lab):
@@ -57,8 +61,9 @@ def test_each_instance_has_a_stream_and_each_function_a_group(lab):
     logs = lab.client("logs")
     groups = [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]]
     assert groups == ["/aws/lambda/Other", "/aws/lambda/Worker"]
-    counts = {group: len(logs.describe_log_streams(logGroupName=group)["logStreams"])
-              for group in groups}
+    counts = {
+        group: len(logs.describe_log_streams(logGroupName=group)["logStreams"]) for group in groups
+    }
     assert counts == {"/aws/lambda/Other": 1, "/aws/lambda/Worker": 2}
 
 
@@ -66,7 +71,8 @@ def test_logs_can_be_filtered(lab):
     function(lab, CHATTY)
     invoke(lab, event=5)
     found = lab.client("logs").filter_log_events(
-        logGroupName="/aws/lambda/Worker", filterPattern="line")["events"]
+        logGroupName="/aws/lambda/Worker", filterPattern="line"
+    )["events"]
     assert [each["message"] for each in found] == [f"line {number}" for number in range(5)]
 
 
@@ -80,12 +86,16 @@ def test_a_group_that_the_reader_made_is_used(lab):
 
 def test_a_handler_reads_the_lines_of_others(lab):
     function(lab, CHATTY, "Other")
-    function(lab, """
+    function(
+        lab,
+        """
         import boto3
 
         def handler(event, context):
             found = boto3.client("logs").filter_log_events(logGroupName="/aws/lambda/Other")
             return [each["message"] for each in found["events"]]
-    """, role=lab.role("Reader", EVERYTHING))
+    """,
+        role=lab.role("Reader", EVERYTHING),
+    )
     invoke(lab, "Other")
     assert "line 0" in invoke(lab)["answer"]

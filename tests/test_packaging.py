@@ -34,12 +34,15 @@ def test_a_file_keeps_its_name(tmp_path, as_text):
     assert contents(code) == {"count_things.py": SOURCE + "# ü\n"}
 
 
-@pytest.mark.parametrize(("source", "entry"), [
-    ("def lambda_handler(event, context):\n    pass\n", "lambda_handler"),
-    ("def lambda_handler(e, c):\n    pass\ndef handler(e, c):\n    pass\n", "handler"),
-    ("def work(e, c):\n    pass\nhandler = work\n", "handler"),
-    ("from json import dumps as handler\nx = 1\n", "handler"),
-])
+@pytest.mark.parametrize(
+    ("source", "entry"),
+    [
+        ("def lambda_handler(event, context):\n    pass\n", "lambda_handler"),
+        ("def lambda_handler(e, c):\n    pass\ndef handler(e, c):\n    pass\n", "handler"),
+        ("def work(e, c):\n    pass\nhandler = work\n", "handler"),
+        ("from json import dumps as handler\nx = 1\n", "handler"),
+    ],
+)
 def test_the_entry_point_is_found(source, entry):
     assert package(source).handler == f"app.{entry}"
 
@@ -64,13 +67,16 @@ def test_the_same_code_makes_the_same_zip():
     assert package(SOURCE).zip != package(SOURCE + "\n").zip
 
 
-@pytest.mark.parametrize(("handler", "words"), [
-    ("nowhere.py", "There is no file nowhere.py"),
-    ("def handler(event, context): return 1", "There is no file def handler"),
-    ("def handler(event, context): return 1;" * 300, "There is no file def handler"),
-    ("def other(event, context):\n    pass\n", "has no function named handler"),
-    ("x = 1\ndef handler(event, context)\n    pass\n", "line 2: expected ':'"),
-])
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        ("nowhere.py", "There is no file nowhere.py"),
+        ("def handler(event, context): return 1", "There is no file def handler"),
+        ("def handler(event, context): return 1;" * 300, "There is no file def handler"),
+        ("def other(event, context):\n    pass\n", "has no function named handler"),
+        ("x = 1\ndef handler(event, context)\n    pass\n", "line 2: expected ':'"),
+    ],
+)
 def test_what_can_not_be_deployed_is_told_in_a_sentence(handler, words):
     with pytest.raises(LabError) as caught:
         package(handler)
@@ -89,8 +95,10 @@ def test_a_closure_and_a_lambda_are_refused():
     def closure(event, context):
         return outside
 
-    for handler, words in ((closure, "takes outside from the function around it"),
-                           (lambda event, context: 1, "write the handler with def")):
+    for handler, words in (
+        (closure, "takes outside from the function around it"),
+        (lambda event, context: 1, "write the handler with def"),
+    ):
         with pytest.raises(LabError, match=words):
             package(handler)
 

@@ -20,8 +20,10 @@ def assert_tiles(partitions: PartitionMap) -> None:
     assert [high for _, high in bounds[:-1]] == [low for low, _ in bounds[1:]]
 
 
-@pytest.mark.parametrize(("reads", "writes", "count"), [
-    (0, 0, 4), (5, 5, 1), (3000, 1000, 1), (3001, 5, 2), (5, 1001, 2), (9000, 5000, 5)])
+@pytest.mark.parametrize(
+    ("reads", "writes", "count"),
+    [(0, 0, 4), (5, 5, 1), (3000, 1000, 1), (3001, 5, 2), (5, 1001, 2), (9000, 5000, 5)],
+)
 def test_first_partitions(reads: int, writes: int, count: int) -> None:
     """Four on demand, one for 5/5 (recorded on AWS, fact 6), 3,000 reads or 1,000 writes each."""
     assert first_partitions(Physics(), reads, writes) == count
@@ -69,10 +71,21 @@ def test_keys_spread_over_the_ring() -> None:
     assert all(430 < share.count(each) < 570 for each in range(4))
 
 
-@pytest.mark.parametrize("override", [
-    {"rollover": (0, 0)}, {"rollover": (5, 4)}, {"rollover": 4}, {"rollover": "x"},
-    {"retention": -1}, {"retention": float("nan")}, {"retention": float("inf")},
-    {"on_demand_partitions": 0}, {"on_demand_partitions": 2.5}, {"dynamodb_poll": 0}])
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"rollover": (0, 0)},
+        {"rollover": (5, 4)},
+        {"rollover": 4},
+        {"rollover": "x"},
+        {"retention": -1},
+        {"retention": float("nan")},
+        {"retention": float("inf")},
+        {"on_demand_partitions": 0},
+        {"on_demand_partitions": 2.5},
+        {"dynamodb_poll": 0},
+    ],
+)
 def test_impossible_constants_are_refused_in_one_sentence(override: dict[str, object]) -> None:
     name = next(iter(override))
     with pytest.raises(LabError, match=rf"^Physics\({name}=.*must be .*\.$"):

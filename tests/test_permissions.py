@@ -54,10 +54,12 @@ STREAM = f"{TABLE}/stream/2026-01-05T09:00:00.045"
 
 def make_table(lab: Lab, name: str) -> str:
     made = lab.client("dynamodb").create_table(
-        TableName=name, KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        TableName=name,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"})
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )
     return str(made["TableDescription"]["LatestStreamArn"])
 
 
@@ -67,58 +69,160 @@ def allow(action: str | list[str], resource: str | list[str], **more: Any) -> di
 
 def call(lab: Lab, service: str, operation: str, params: dict[str, Any]) -> list[Any]:
     answer = lab.client("lambda").invoke(
-        FunctionName="Caller", Payload=json.dumps([service, operation, params]))
+        FunctionName="Caller", Payload=json.dumps([service, operation, params])
+    )
     found: list[Any] = json.loads(answer["Payload"].read())
     return found
 
 
 Case = tuple[str, str, dict[str, Any], str, str, str]
 CASES: dict[str, Case] = {
-    "put": ("dynamodb", "put_item", {"TableName": "Table", "Item": KEY},
-            "dynamodb:PutItem", TABLE, "AccessDeniedException"),
-    "put by ARN": ("dynamodb", "put_item", {"TableName": TABLE, "Item": KEY},
-                   "dynamodb:PutItem", TABLE, "AccessDeniedException"),
-    "batch": ("dynamodb", "batch_write_item",
-              {"RequestItems": {"Table": [{"PutRequest": {"Item": KEY}}]}},
-              "dynamodb:BatchWriteItem", TABLE, "AccessDeniedException"),
-    "transact put": ("dynamodb", "transact_write_items", {"TransactItems": [
-        {"Put": {"TableName": "Table", "Item": KEY}}]},
-        "dynamodb:PutItem", TABLE, "AccessDeniedException"),
-    "transact check": ("dynamodb", "transact_write_items", {"TransactItems": [{"ConditionCheck": {
-        "TableName": "Table", "Key": KEY, "ConditionExpression": "attribute_exists(id)"}}]},
-        "dynamodb:ConditionCheckItem", TABLE, "AccessDeniedException"),
-    "transact get": ("dynamodb", "transact_get_items", {"TransactItems": [
-        {"Get": {"TableName": "Table", "Key": KEY}}]},
-        "dynamodb:GetItem", TABLE, "AccessDeniedException"),
-    "PartiQL insert": ("dynamodb", "execute_statement", {
-        "Statement": "INSERT INTO \"Table\" VALUE {'id': 'new'}"},
-        "dynamodb:PartiQLInsert", TABLE, "AccessDeniedException"),
-    "PartiQL update": ("dynamodb", "execute_statement", {
-        "Statement": "update Table set v = 1 where id = 'a'"},
-        "dynamodb:PartiQLUpdate", TABLE, "AccessDeniedException"),
-    "PartiQL batch": ("dynamodb", "batch_execute_statement", {"Statements": [
-        {"Statement": "SELECT * FROM \"Table\" WHERE id = 'a'"}]},
-        "dynamodb:PartiQLSelect", TABLE, "AccessDeniedException"),
-    "PartiQL transaction": ("dynamodb", "execute_transaction", {"TransactStatements": [
-        {"Statement": "DELETE FROM \"Table\" WHERE id = 'a'"}]},
-        "dynamodb:PartiQLDelete", TABLE, "AccessDeniedException"),
-    "stream": ("dynamodbstreams", "describe_stream", {"StreamArn": STREAM},
-               "dynamodb:DescribeStream", STREAM, "AccessDeniedException"),
-    "kinesis": ("kinesis", "describe_stream", {"StreamName": "stream"},
-                "kinesis:DescribeStream", ARN.format("kinesis", "stream/stream"),
-                "AccessDeniedException"),
-    "sqs": ("sqs", "send_message", {"QueueUrl": QUEUE, "MessageBody": "text"},
-            "sqs:SendMessage", ARN.format("sqs", "queue"), "AccessDenied"),
-    "sns": ("sns", "publish", {"TopicArn": TOPIC, "Message": "text"},
-            "sns:Publish", TOPIC, "AuthorizationError"),
-    "s3": ("s3", "put_object", {"Bucket": "bucket", "Key": "key", "Body": "text"},
-           "s3:PutObject", "arn:aws:s3:::bucket/key", "AccessDenied"),
-    "lambda": ("lambda", "invoke", {"FunctionName": "Caller", "InvocationType": "DryRun",
-                                    "Payload": "{}"},
-               "lambda:InvokeFunction", ARN.format("lambda", "function:Caller"),
-               "AccessDeniedException"),
-    "iam": ("iam", "get_role", {"RoleName": "Caller"},
-            "iam:GetRole", "arn:aws:iam::123456789012:role/Caller", "AccessDenied"),
+    "put": (
+        "dynamodb",
+        "put_item",
+        {"TableName": "Table", "Item": KEY},
+        "dynamodb:PutItem",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "put by ARN": (
+        "dynamodb",
+        "put_item",
+        {"TableName": TABLE, "Item": KEY},
+        "dynamodb:PutItem",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "batch": (
+        "dynamodb",
+        "batch_write_item",
+        {"RequestItems": {"Table": [{"PutRequest": {"Item": KEY}}]}},
+        "dynamodb:BatchWriteItem",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "transact put": (
+        "dynamodb",
+        "transact_write_items",
+        {"TransactItems": [{"Put": {"TableName": "Table", "Item": KEY}}]},
+        "dynamodb:PutItem",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "transact check": (
+        "dynamodb",
+        "transact_write_items",
+        {
+            "TransactItems": [
+                {
+                    "ConditionCheck": {
+                        "TableName": "Table",
+                        "Key": KEY,
+                        "ConditionExpression": "attribute_exists(id)",
+                    }
+                }
+            ]
+        },
+        "dynamodb:ConditionCheckItem",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "transact get": (
+        "dynamodb",
+        "transact_get_items",
+        {"TransactItems": [{"Get": {"TableName": "Table", "Key": KEY}}]},
+        "dynamodb:GetItem",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "PartiQL insert": (
+        "dynamodb",
+        "execute_statement",
+        {"Statement": "INSERT INTO \"Table\" VALUE {'id': 'new'}"},
+        "dynamodb:PartiQLInsert",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "PartiQL update": (
+        "dynamodb",
+        "execute_statement",
+        {"Statement": "update Table set v = 1 where id = 'a'"},
+        "dynamodb:PartiQLUpdate",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "PartiQL batch": (
+        "dynamodb",
+        "batch_execute_statement",
+        {"Statements": [{"Statement": "SELECT * FROM \"Table\" WHERE id = 'a'"}]},
+        "dynamodb:PartiQLSelect",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "PartiQL transaction": (
+        "dynamodb",
+        "execute_transaction",
+        {"TransactStatements": [{"Statement": "DELETE FROM \"Table\" WHERE id = 'a'"}]},
+        "dynamodb:PartiQLDelete",
+        TABLE,
+        "AccessDeniedException",
+    ),
+    "stream": (
+        "dynamodbstreams",
+        "describe_stream",
+        {"StreamArn": STREAM},
+        "dynamodb:DescribeStream",
+        STREAM,
+        "AccessDeniedException",
+    ),
+    "kinesis": (
+        "kinesis",
+        "describe_stream",
+        {"StreamName": "stream"},
+        "kinesis:DescribeStream",
+        ARN.format("kinesis", "stream/stream"),
+        "AccessDeniedException",
+    ),
+    "sqs": (
+        "sqs",
+        "send_message",
+        {"QueueUrl": QUEUE, "MessageBody": "text"},
+        "sqs:SendMessage",
+        ARN.format("sqs", "queue"),
+        "AccessDenied",
+    ),
+    "sns": (
+        "sns",
+        "publish",
+        {"TopicArn": TOPIC, "Message": "text"},
+        "sns:Publish",
+        TOPIC,
+        "AuthorizationError",
+    ),
+    "s3": (
+        "s3",
+        "put_object",
+        {"Bucket": "bucket", "Key": "key", "Body": "text"},
+        "s3:PutObject",
+        "arn:aws:s3:::bucket/key",
+        "AccessDenied",
+    ),
+    "lambda": (
+        "lambda",
+        "invoke",
+        {"FunctionName": "Caller", "InvocationType": "DryRun", "Payload": "{}"},
+        "lambda:InvokeFunction",
+        ARN.format("lambda", "function:Caller"),
+        "AccessDeniedException",
+    ),
+    "iam": (
+        "iam",
+        "get_role",
+        {"RoleName": "Caller"},
+        "iam:GetRole",
+        "arn:aws:iam::123456789012:role/Caller",
+        "AccessDenied",
+    ),
 }
 
 
@@ -130,7 +234,8 @@ def test_a_function_may_do_what_its_role_allows_and_no_more(open_world: Lab, nam
     assert refused[1] == (
         "User: arn:aws:sts::123456789012:assumed-role/Caller/Caller is not authorized to perform: "
         f"{action} on resource: {resource} because no identity-based policy allows the {action} "
-        "action")
+        "action"
+    )
     assert refused[2] == (400 if service in ("dynamodb", "dynamodbstreams", "kinesis") else 403)
     open_world.role("Caller", allow(action, f"{resource}-other"), allow("other:Thing", resource))
     assert call(open_world, service, operation, params)[0] == code
@@ -144,8 +249,9 @@ def test_a_refused_write_writes_nothing(open_world: Lab) -> None:
 
 
 def test_every_table_of_a_transaction_is_asked_for(open_world: Lab) -> None:
-    params = {"TransactItems": [{"Put": {"TableName": name, "Item": KEY}}
-                                for name in ("Table", "Other")]}
+    params = {
+        "TransactItems": [{"Put": {"TableName": name, "Item": KEY}} for name in ("Table", "Other")]
+    }
     open_world.role("Caller", allow("dynamodb:*", TABLE))
     code, words, _ = call(open_world, "dynamodb", "transact_write_items", params)
     assert code == "AccessDeniedException"
@@ -155,14 +261,15 @@ def test_every_table_of_a_transaction_is_asked_for(open_world: Lab) -> None:
 
 
 def test_records_need_permission_on_the_iterators_stream(open_world: Lab) -> None:
-    open_world.role("Caller", allow(["dynamodb:GetShardIterator", "dynamodb:DescribeStream"],
-                                    STREAM))
+    open_world.role(
+        "Caller", allow(["dynamodb:GetShardIterator", "dynamodb:DescribeStream"], STREAM)
+    )
     streams = open_world.client("dynamodbstreams")
     shard = streams.describe_stream(StreamArn=STREAM)["StreamDescription"]["Shards"][0]["ShardId"]
     iterator = streams.get_shard_iterator(
-        StreamArn=STREAM, ShardId=shard, ShardIteratorType="LATEST")["ShardIterator"]
-    code, words, _ = call(open_world, "dynamodbstreams", "get_records",
-                          {"ShardIterator": iterator})
+        StreamArn=STREAM, ShardId=shard, ShardIteratorType="LATEST"
+    )["ShardIterator"]
+    code, words, _ = call(open_world, "dynamodbstreams", "get_records", {"ShardIterator": iterator})
     assert code == "AccessDeniedException"
     assert f"dynamodb:GetRecords on resource: {STREAM}" in words
 
@@ -170,10 +277,13 @@ def test_records_need_permission_on_the_iterators_stream(open_world: Lab) -> Non
 def test_what_kinesis_handed_out_needs_permission_on_its_stream(open_world: Lab) -> None:
     kinesis, arn = open_world.client("kinesis"), ARN.format("kinesis", "stream/stream")
     iterator = kinesis.get_shard_iterator(
-        StreamName="stream", ShardId="shardId-000000000000", ShardIteratorType="LATEST")
+        StreamName="stream", ShardId="shardId-000000000000", ShardIteratorType="LATEST"
+    )
     token = base64.b64encode(b"stream|shardId-000000000000").decode()
-    for operation, params in (("GetRecords", {"ShardIterator": iterator["ShardIterator"]}),
-                              ("ListShards", {"NextToken": token})):
+    for operation, params in (
+        ("GetRecords", {"ShardIterator": iterator["ShardIterator"]}),
+        ("ListShards", {"NextToken": token}),
+    ):
         call_name = xform_name(operation)
         open_world.role("Caller", allow(f"kinesis:{operation}", f"{arn}-other"))
         code, words, _ = call(open_world, "kinesis", call_name, params)
@@ -183,11 +293,19 @@ def test_what_kinesis_handed_out_needs_permission_on_its_stream(open_world: Lab)
         assert call(open_world, "kinesis", call_name, params)[0] == "done"
 
 
-@pytest.mark.parametrize("member", [
-    {}, {"Put": {"TableName": "Table", "Item": {"id": {"S": "b"}}},
-         "Delete": {"TableName": "Table", "Key": KEY}}])
+@pytest.mark.parametrize(
+    "member",
+    [
+        {},
+        {
+            "Put": {"TableName": "Table", "Item": {"id": {"S": "b"}}},
+            "Delete": {"TableName": "Table", "Key": KEY},
+        },
+    ],
+)
 def test_a_member_of_a_transaction_that_is_no_single_write(
-        open_world: Lab, member: dict[str, Any]) -> None:
+    open_world: Lab, member: dict[str, Any]
+) -> None:
     open_world.role("Caller", allow("dynamodb:*", "*"))
     refused = call(open_world, "dynamodb", "transact_write_items", {"TransactItems": [member]})
     assert refused[0] == "ValidationException"
@@ -195,8 +313,12 @@ def test_a_member_of_a_transaction_that_is_no_single_write(
 
 
 def test_an_index_is_a_resource_of_its_own(open_world: Lab) -> None:
-    query = {"TableName": "Table", "IndexName": "by-v", "KeyConditionExpression": "v = :v",
-             "ExpressionAttributeValues": {":v": {"S": "1"}}}
+    query = {
+        "TableName": "Table",
+        "IndexName": "by-v",
+        "KeyConditionExpression": "v = :v",
+        "ExpressionAttributeValues": {":v": {"S": "1"}},
+    }
     open_world.role("Caller", allow("dynamodb:Query", TABLE))
     code, words, _ = call(open_world, "dynamodb", "query", query)
     assert code == "AccessDeniedException"
@@ -215,8 +337,10 @@ def test_an_explicit_deny_wins_and_is_named(open_world: Lab) -> None:
 
 def test_a_change_of_policy_takes_effect_at_once(open_world: Lab) -> None:
     put = ("dynamodb", "put_item", {"TableName": "Table", "Item": KEY})
-    iam, policy = open_world.client("iam"), json.dumps(
-        {"Version": "2012-10-17", "Statement": [allow("dynamodb:PutItem", TABLE)]})
+    iam, policy = (
+        open_world.client("iam"),
+        json.dumps({"Version": "2012-10-17", "Statement": [allow("dynamodb:PutItem", TABLE)]}),
+    )
     seen = [call(open_world, *put)[0]]
     iam.put_role_policy(RoleName="Caller", PolicyName="more", PolicyDocument=policy)
     seen.append(call(open_world, *put)[0])
@@ -238,15 +362,18 @@ def test_the_readers_own_clients_are_never_denied(open_world: Lab) -> None:
         getattr(open_world.client(service), operation)(**params)
 
 
-@pytest.mark.parametrize(("statement", "verb", "table", "index"), [
-    ("SELECT * FROM Table", "SELECT", "Table", None),
-    ("  select a, \"from\" from \"My-Table\".\"by-v\" where x = 1", "select", "\"My-Table\"",
-     "\"by-v\""),
-    ("EXISTS( SELECT * FROM \"T\" WHERE id = '1')", "SELECT", "\"T\"", None),
-    ("INSERT INTO \"T\" VALUE {'id': 'FROM U'}", "INSERT", "\"T\"", None),
-    ("UPDATE T SET v = 'FROM U' WHERE id = '1'", "UPDATE", "T", None),
-    ("UPDATE \"T\"\nSET v = 1", "UPDATE", "\"T\"", None),
-    ("DELETE FROM T WHERE id = '1'", "DELETE", "T", None)])
+@pytest.mark.parametrize(
+    ("statement", "verb", "table", "index"),
+    [
+        ("SELECT * FROM Table", "SELECT", "Table", None),
+        ('  select a, "from" from "My-Table"."by-v" where x = 1', "select", '"My-Table"', '"by-v"'),
+        ("EXISTS( SELECT * FROM \"T\" WHERE id = '1')", "SELECT", '"T"', None),
+        ("INSERT INTO \"T\" VALUE {'id': 'FROM U'}", "INSERT", '"T"', None),
+        ("UPDATE T SET v = 'FROM U' WHERE id = '1'", "UPDATE", "T", None),
+        ('UPDATE "T"\nSET v = 1', "UPDATE", '"T"', None),
+        ("DELETE FROM T WHERE id = '1'", "DELETE", "T", None),
+    ],
+)
 def test_how_a_statement_is_read(statement: str, verb: str, table: str, index: str | None) -> None:
     found = permissions._STATEMENT.match(statement)
     assert found

@@ -105,7 +105,8 @@ def test_waiting_for_what_never_happens_is_told(world: Scheduler) -> None:
 
 @pytest.mark.parametrize("move", [lambda world: world.sleep(1), lambda world: world.run(world.now)])
 def test_a_foreign_thread_cannot_move_time(
-        world: Scheduler, move: Callable[[Scheduler], Any]) -> None:
+    world: Scheduler, move: Callable[[Scheduler], Any]
+) -> None:
     told: list[str] = []
 
     def work() -> None:
@@ -194,8 +195,9 @@ def test_who_is_running(world: Scheduler) -> None:
     assert seen == [guest, guest]
 
 
-def test_what_a_guest_prints_is_its_own(world: Scheduler,
-                                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_guest_prints_is_its_own(
+    world: Scheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
     logs = {"one": io.StringIO(), "two": io.StringIO()}
 
     def work(name: str) -> None:
@@ -362,15 +364,23 @@ def handler(event, context):
 def build_pipeline(lab: Lab) -> None:
     dynamodb = lab.client("dynamodb")
     options: dict[str, Any] = {
-        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}], "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}]}
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    }
     dynamodb.create_table(TableName="Sums", **options)
-    made = dynamodb.create_table(TableName="Source", StreamSpecification={
-        "StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}, **options)
+    made = dynamodb.create_table(
+        TableName="Source",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+        **options,
+    )
     lab.deploy_function("Sum", PIPELINE, role=lab.role("Sum", ALLOW_ALL), timeout=10)
     lab.client("lambda").create_event_source_mapping(
-        FunctionName="Sum", EventSourceArn=made["TableDescription"]["LatestStreamArn"],
-        StartingPosition="TRIM_HORIZON", BatchSize=10)
+        FunctionName="Sum",
+        EventSourceArn=made["TableDescription"]["LatestStreamArn"],
+        StartingPosition="TRIM_HORIZON",
+        BatchSize=10,
+    )
     lab.clock.advance(seconds=20)
 
 
@@ -494,8 +504,9 @@ def test_the_limit_counts_computing_only(world: Scheduler) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_runaway_function_is_an_error_with_a_reason(lab: Lab) -> None:
     role = lab.role("Endless")
-    lab.deploy_function("Endless", "def handler(event, context):\n    while True:\n        pass\n",
-                        role=role)
+    lab.deploy_function(
+        "Endless", "def handler(event, context):\n    while True:\n        pass\n", role=role
+    )
     answer = lab.client("lambda").invoke(FunctionName="Endless")
     assert answer["FunctionError"] == "Unhandled"
     assert b"virtual time stood still meanwhile" in answer["Payload"].read()
@@ -509,8 +520,12 @@ def test_a_closed_lab_says_so_in_one_sentence(lab: Lab) -> None:
     lab.close()
     lab.close()
     sentence = r"^This lab is closed: open another with open_lab\(\)\.$"
-    for call in (dynamodb.list_tables, lambda: clock.advance(seconds=1),
-                 lambda: lab.client("sqs"), lambda: lab.wait_until(lambda: False)):
+    for call in (
+        dynamodb.list_tables,
+        lambda: clock.advance(seconds=1),
+        lambda: lab.client("sqs"),
+        lambda: lab.wait_until(lambda: False),
+    ):
         with pytest.raises(LabClosed, match=sentence):
             call()
     assert clock.now().year == 2026
@@ -556,8 +571,9 @@ def test_a_guest_that_swallows_its_end_does_not_keep_the_lab_from_closing() -> N
         world.close()
         print("closed", guest.greenlet.dead)
         """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
-                          timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "closed False\n", "")
 
 
@@ -588,9 +604,11 @@ def test_handlers_that_time_out_go_no_further(lab: Lab) -> None:
                 table.put_item(Item={"id": "finally"})
         """)
     lab.client("dynamodb").create_table(
-        TableName="Marks", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        TableName="Marks",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST")
+        BillingMode="PAY_PER_REQUEST",
+    )
     lab.deploy_function("Slow", source, role=lab.role("Slow", ALLOW_ALL), timeout=2)
     answer = lab.client("lambda").invoke(FunctionName="Slow", Payload=b'{"nap": 3}')
     assert b"Task timed out after 2.00 seconds" in answer["Payload"].read()
@@ -603,10 +621,13 @@ def test_handlers_that_time_out_go_no_further(lab: Lab) -> None:
 
 def test_a_lab_can_be_used_with_asyncio_around_it() -> None:
     """As in a notebook's kernel, where a loop always runs."""
+
     async def cell() -> list[str]:
         with lu.open_lab("embedded") as lab:
             role = lab.role("Async")
-            lab.deploy_function("Async", textwrap.dedent("""
+            lab.deploy_function(
+                "Async",
+                textwrap.dedent("""
                 import asyncio
 
                 async def answer():
@@ -615,7 +636,9 @@ def test_a_lab_can_be_used_with_asyncio_around_it() -> None:
 
                 def handler(event, context):
                     return asyncio.run(answer())
-                """), role=role)
+                """),
+                role=role,
+            )
             payload = lab.client("lambda").invoke(FunctionName="Async")["Payload"]
             return [payload.read().decode(), type(asyncio.get_running_loop()).__name__]
 

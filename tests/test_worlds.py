@@ -31,9 +31,11 @@ from lab_utils.emulator.world import World
 from lab_utils.lab import Lab
 
 ALLOW_ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
-KEY = {"KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-       "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
-       "BillingMode": "PAY_PER_REQUEST"}
+KEY = {
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "BillingMode": "PAY_PER_REQUEST",
+}
 VIEW = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
 COUNTER = textwrap.dedent("""
     import random, time, uuid, boto3
@@ -59,14 +61,24 @@ def build(lab: Lab) -> dict[str, Any]:
     seen["role"] = lab.client("iam").get_role(RoleName="Counter")["Role"]["RoleId"]
     lab.deploy_function("Counter", COUNTER, role=role, timeout=10)
     seen["mapping"] = lab.client("lambda").create_event_source_mapping(
-        FunctionName="Counter", EventSourceArn=stream, StartingPosition="TRIM_HORIZON")["UUID"]
+        FunctionName="Counter", EventSourceArn=stream, StartingPosition="TRIM_HORIZON"
+    )["UUID"]
     for number in range(12):
         dynamodb.put_item(TableName="Source", Item={"id": {"S": f"key-{number}"}})
     lab.clock.advance(minutes=1)
     seen["token"] = dynamodb.transact_write_items(
-        ClientRequestToken="token", TransactItems=[{"Update": {
-            "TableName": "Sums", "Key": {"id": {"S": "t"}}, "UpdateExpression": "ADD n :n",
-            "ExpressionAttributeValues": {":n": {"N": "1"}}}}])
+        ClientRequestToken="token",
+        TransactItems=[
+            {
+                "Update": {
+                    "TableName": "Sums",
+                    "Key": {"id": {"S": "t"}},
+                    "UpdateExpression": "ADD n :n",
+                    "ExpressionAttributeValues": {":n": {"N": "1"}},
+                }
+            }
+        ],
+    )
     url = sqs.create_queue(QueueName="queue")["QueueUrl"]
     seen["sent"] = sqs.send_message(QueueUrl=url, MessageBody="hello")
     seen["received"] = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1)["Messages"]
@@ -86,14 +98,19 @@ def build(lab: Lab) -> dict[str, Any]:
     lab.client("kinesis").create_stream(StreamName="stream", ShardCount=2)
     lab.clock.advance(minutes=1)
     seen["record"] = lab.client("kinesis").put_record(
-        StreamName="stream", Data=b"data", PartitionKey="key")
+        StreamName="stream", Data=b"data", PartitionKey="key"
+    )
     lab.client("cloudwatch").put_metric_data(
-        Namespace="Lab", MetricData=[{"MetricName": "count", "Value": 1}])
+        Namespace="Lab", MetricData=[{"MetricName": "count", "Value": 1}]
+    )
     logs = lab.client("logs")
     streams = logs.describe_log_streams(logGroupName="/aws/lambda/Counter")["logStreams"]
-    seen["logs"] = [logs.get_log_events(
-        logGroupName="/aws/lambda/Counter", logStreamName=each["logStreamName"])["events"]
-        for each in streams]
+    seen["logs"] = [
+        logs.get_log_events(
+            logGroupName="/aws/lambda/Counter", logStreamName=each["logStreamName"]
+        )["events"]
+        for each in streams
+    ]
     seen["caller"] = lab.client("sts").get_caller_identity()["Account"]
     seen["sums"] = sorted(dynamodb.scan(TableName="Sums")["Items"], key=str)
     seen["records"] = read_stream(lab, stream)
@@ -108,7 +125,8 @@ def read_stream(lab: Lab, arn: str) -> list[Any]:
     described = streams.describe_stream(StreamArn=arn)["StreamDescription"]
     for shard in described["Shards"]:
         iterator = streams.get_shard_iterator(
-            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
         page = streams.get_records(ShardIterator=iterator["ShardIterator"])
         records.append([shard, page["Records"], page["NextShardIterator"]])
     return records
@@ -123,8 +141,10 @@ def text(seen: Any) -> str:
 
 def test_the_small_world_works(lab: Lab) -> None:
     seen = build(lab)
-    assert seen["sums"] == [{"id": {"S": "n"}, "n": {"N": "12"}}, {"id": {"S": "t"},
-                                                                  "n": {"N": "1"}}]
+    assert seen["sums"] == [
+        {"id": {"S": "n"}, "n": {"N": "12"}},
+        {"id": {"S": "t"}, "n": {"N": "1"}},
+    ]
     assert seen["received"][0]["Body"] == "hello"
     assert seen["caller"] == "123456789012"
     assert any("got" in event["message"] for each in seen["logs"] for event in each)
@@ -147,8 +167,23 @@ def inventory(lab: Lab) -> dict[str, int]:
     }
 
 
-EMPTY = dict.fromkeys(("tables", "streams", "kinesis", "functions", "mappings", "roles", "queues",
-                       "topics", "buckets", "log groups", "metrics", "invocations"), 0)
+EMPTY = dict.fromkeys(
+    (
+        "tables",
+        "streams",
+        "kinesis",
+        "functions",
+        "mappings",
+        "roles",
+        "queues",
+        "topics",
+        "buckets",
+        "log groups",
+        "metrics",
+        "invocations",
+    ),
+    0,
+)
 
 
 def test_two_labs_do_not_see_each_other() -> None:
@@ -170,7 +205,8 @@ def test_two_labs_do_not_see_each_other() -> None:
         one.client("dynamodb").put_item(TableName="Source", Item={"id": {"S": "again"}})
         one.clock.advance(seconds=5)
         assert {"id": {"S": "n"}, "n": {"N": "13"}} in one.client("dynamodb").scan(
-            TableName="Sums")["Items"], "its functions still have their role"
+            TableName="Sums"
+        )["Items"], "its functions still have their role"
 
 
 def test_labs_take_turns_call_by_call() -> None:
@@ -180,15 +216,18 @@ def test_labs_take_turns_call_by_call() -> None:
         for number in range(10):
             for lab, name in ((one, "one"), (two, "two")):
                 lab.client("dynamodb").put_item(
-                    TableName="Table", Item={"id": {"S": f"{name}-{number}"}})
+                    TableName="Table", Item={"id": {"S": f"{name}-{number}"}}
+                )
         for lab, name in ((one, "one"), (two, "two")):
             items = lab.client("dynamodb").scan(TableName="Table")["Items"]
             assert {each["id"]["S"] for each in items} == {f"{name}-{n}" for n in range(10)}
 
 
 def test_a_token_of_one_lab_is_not_swept_by_another() -> None:
-    transaction = {"ClientRequestToken": "token", "TransactStatements": [
-        {"Statement": "INSERT INTO \"Table\" VALUE {'id': 'a'}"}]}
+    transaction = {
+        "ClientRequestToken": "token",
+        "TransactStatements": [{"Statement": "INSERT INTO \"Table\" VALUE {'id': 'a'}"}],
+    }
     with lu.open_lab("embedded") as one, lu.open_lab("embedded") as two:
         for lab in (one, two):
             lab.client("dynamodb").create_table(TableName="Table", **KEY)
@@ -208,8 +247,9 @@ def test_closing_one_lab_leaves_the_other_running() -> None:
     assert inventory(two) == before
     two.client("dynamodb").put_item(TableName="Source", Item={"id": {"S": "again"}})
     two.clock.advance(seconds=5)
-    assert {"id": {"S": "n"}, "n": {"N": "13"}} in two.client("dynamodb").scan(
-        TableName="Sums")["Items"]
+    assert {"id": {"S": "n"}, "n": {"N": "13"}} in two.client("dynamodb").scan(TableName="Sums")[
+        "Items"
+    ]
     two.close()
 
 
@@ -217,9 +257,12 @@ def test_closing_one_lab_leaves_the_other_running() -> None:
 
 
 def every_store() -> dict[tuple[str, str], Any]:
-    return {(name, attribute): value._data for name, module in Backing._loaded.items()
-            for attribute, value in vars(module).items() if isinstance(
-                value, (responses.AccountScopedDict, responses.AccountRegionScopedDict))}
+    return {
+        (name, attribute): value._data
+        for name, module in Backing._loaded.items()
+        for attribute, value in vars(module).items()
+        if isinstance(value, (responses.AccountScopedDict, responses.AccountRegionScopedDict))
+    }
 
 
 def waiting_guests() -> list[Any]:
@@ -230,11 +273,15 @@ def waiting_guests() -> list[Any]:
 def test_close_leaves_nothing() -> None:
     lu.open_lab("embedded").close()
     before = {
-        "threads": threading.active_count(), "signals": [
-            signal.getsignal(each) for each in (signal.SIGINT, signal.SIGALRM)],
-        "handlers": list(logging.getLogger().handlers), "level": logging.getLogger().level,
-        "stdout": (sys.stdout, sys.stderr), "environment": dict(os.environ),
-        "botocore": list(handlers.BUILTIN_HANDLERS), "guests": len(waiting_guests())}
+        "threads": threading.active_count(),
+        "signals": [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGALRM)],
+        "handlers": list(logging.getLogger().handlers),
+        "level": logging.getLogger().level,
+        "stdout": (sys.stdout, sys.stderr),
+        "environment": dict(os.environ),
+        "botocore": list(handlers.BUILTIN_HANDLERS),
+        "guests": len(waiting_guests()),
+    }
     lab = lu.open_lab("embedded")
     build(lab)
     sleeper = "import time\ndef handler(event, context):\n    time.sleep(800)\n"
@@ -247,11 +294,15 @@ def test_close_leaves_nothing() -> None:
     assert every_store() == backing._PRISTINE
     assert Backing._present is None
     assert {
-        "threads": before["threads"], "signals": [
-            signal.getsignal(each) for each in (signal.SIGINT, signal.SIGALRM)],
-        "handlers": list(logging.getLogger().handlers), "level": logging.getLogger().level,
-        "stdout": (sys.stdout, sys.stderr), "environment": dict(os.environ),
-        "botocore": list(handlers.BUILTIN_HANDLERS), "guests": len(waiting_guests())} == before
+        "threads": before["threads"],
+        "signals": [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGALRM)],
+        "handlers": list(logging.getLogger().handlers),
+        "level": logging.getLogger().level,
+        "stdout": (sys.stdout, sys.stderr),
+        "environment": dict(os.environ),
+        "botocore": list(handlers.BUILTIN_HANDLERS),
+        "guests": len(waiting_guests()),
+    } == before
     assert threads - before["threads"] <= 1, "MiniStack's own, which sleeps and finds nothing"
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     assert not isinstance(greenlet.getcurrent(), GuestGreenlet)
@@ -288,16 +339,28 @@ def test_a_context_closes_after_an_error() -> None:
 # -- nothing outside is reached -----------------------------------------------------------------
 
 NONSENSE = {
-    "AWS_PROFILE": "nobody", "AWS_REGION": "mars-north-1", "AWS_DEFAULT_REGION": "mars-north-1",
-    "AWS_ACCESS_KEY_ID": "nonsense", "AWS_SECRET_ACCESS_KEY": "nonsense",
-    "AWS_SESSION_TOKEN": "nonsense", "AWS_ENDPOINT_URL": "http://192.0.2.1:1",
-    "AWS_ENDPOINT_URL_DYNAMODB": "http://192.0.2.1:2", "AWS_RETRY_MODE": "adaptive",
-    "AWS_MAX_ATTEMPTS": "1", "AWS_DEFAULTS_MODE": "auto", "AWS_USE_FIPS_ENDPOINT": "true",
-    "AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_CA_BUNDLE": "absent.pem",
-    "AWS_WEB_IDENTITY_TOKEN_FILE": "absent", "AWS_ROLE_ARN": "arn:aws:iam::1:role/absent",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.1/", "HTTPS_PROXY": "http://192.0.2.1:3",
-    "HTTP_PROXY": "http://192.0.2.1:3", "AWS_STS_REGIONAL_ENDPOINTS": "nonsense",
-    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "legacy"}
+    "AWS_PROFILE": "nobody",
+    "AWS_REGION": "mars-north-1",
+    "AWS_DEFAULT_REGION": "mars-north-1",
+    "AWS_ACCESS_KEY_ID": "nonsense",
+    "AWS_SECRET_ACCESS_KEY": "nonsense",
+    "AWS_SESSION_TOKEN": "nonsense",
+    "AWS_ENDPOINT_URL": "http://192.0.2.1:1",
+    "AWS_ENDPOINT_URL_DYNAMODB": "http://192.0.2.1:2",
+    "AWS_RETRY_MODE": "adaptive",
+    "AWS_MAX_ATTEMPTS": "1",
+    "AWS_DEFAULTS_MODE": "auto",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true",
+    "AWS_CA_BUNDLE": "absent.pem",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "absent",
+    "AWS_ROLE_ARN": "arn:aws:iam::1:role/absent",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.1/",
+    "HTTPS_PROXY": "http://192.0.2.1:3",
+    "HTTP_PROXY": "http://192.0.2.1:3",
+    "AWS_STS_REGIONAL_ENDPOINTS": "nonsense",
+    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "legacy",
+}
 
 
 def refuse(*_: Any, **__: Any) -> Any:
@@ -312,9 +375,13 @@ def hostile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / ".aws" / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / ".aws" / "credentials"))
-    for owner, name in ((socket.socket, "connect"), (socket.socket, "connect_ex"),
-                        (socket, "create_connection"), (socket, "getaddrinfo"),
-                        (socket, "gethostbyname")):
+    for owner, name in (
+        (socket.socket, "connect"),
+        (socket.socket, "connect_ex"),
+        (socket, "create_connection"),
+        (socket, "getaddrinfo"),
+        (socket, "gethostbyname"),
+    ):
         monkeypatch.setattr(owner, name, refuse)
     return tmp_path
 
@@ -393,9 +460,12 @@ def test_the_readers_own_boto3_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
     with lu.open_lab("embedded") as lab:
         build(lab)
         mine = botocore.session.get_session().create_client(
-            "dynamodb", aws_access_key_id="a", aws_secret_access_key="b",
+            "dynamodb",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
             endpoint_url="http://127.0.0.1:9",
-            config=Config(connect_timeout=0.2, retries={"total_max_attempts": 1}))
+            config=Config(connect_timeout=0.2, retries={"total_max_attempts": 1}),
+        )
         assert mine.meta.region_name == "eu-west-1"
         with pytest.raises(EndpointConnectionError):
             mine.list_tables()
@@ -427,7 +497,10 @@ def test_a_client_of_another_region_finds_nothing(lab: Lab) -> None:
 
     assert ask("eu-west-1") == "ResourceNotFoundException"
     assert ask("us-east-1") == "arn:aws:dynamodb:us-east-1:123456789012:table/Table"
-    assert ask("mars") == 'Could not connect to the endpoint URL: "https://dynamodb.mars.amazonaws.com/"'
+    assert (
+        ask("mars")
+        == 'Could not connect to the endpoint URL: "https://dynamodb.mars.amazonaws.com/"'
+    )
 
 
 def test_regions_keep_their_own_tables_and_streams(lab: Lab) -> None:
@@ -436,11 +509,11 @@ def test_regions_keep_their_own_tables_and_streams(lab: Lab) -> None:
     arns = {}
     for region in ("us-east-1", "eu-west-1"):
         made = make("dynamodb", region_name=region).create_table(
-            TableName="Table", StreamSpecification=VIEW, **KEY)["TableDescription"]
+            TableName="Table", StreamSpecification=VIEW, **KEY
+        )["TableDescription"]
         arns[region] = made["LatestStreamArn"]
         assert f":{region}:" in made["TableArn"]
-        make("dynamodb", region_name=region).put_item(
-            TableName="Table", Item={"id": {"S": region}})
+        make("dynamodb", region_name=region).put_item(TableName="Table", Item={"id": {"S": region}})
     for region, arn in arns.items():
         streams = make("dynamodbstreams", region_name=region)
         assert [each["StreamArn"] for each in streams.list_streams()["Streams"]] == [arn]
@@ -465,8 +538,18 @@ def test_the_same_seed_gives_the_same_world_to_the_byte() -> None:
 
 def test_another_seed_gives_another_world() -> None:
     one, two = json.loads(run(1)), json.loads(run(2))
-    for name in ("role", "mapping", "table", "received", "records", "invocations", "logs", "record",
-                 "published", "object"):
+    for name in (
+        "role",
+        "mapping",
+        "table",
+        "received",
+        "records",
+        "invocations",
+        "logs",
+        "record",
+        "published",
+        "object",
+    ):
         assert text(one[name]) != text(two[name]), name
     assert one["sums"] == two["sums"], "but the sums come out right in each"
 

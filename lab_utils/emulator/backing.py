@@ -73,9 +73,16 @@ class Backing:
 
     # -- requests --------------------------------------------------------------------------
 
-    def request(self, service: str, region: str, method: str, path: str,
-                headers: Mapping[str, str], body: bytes,
-                query: Mapping[str, list[str]]) -> Answer:
+    def request(
+        self,
+        service: str,
+        region: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, list[str]],
+    ) -> Answer:
         """One request to its end; header names in lower case. No request is ever cut half-way."""
         module = self._enter(service)
         handler = module.handle_request(method, path, dict(headers), body, dict(query))
@@ -83,8 +90,9 @@ class Backing:
             status, answer_headers, answer = _run_to_completion(handler)
         return status, answer_headers, answer if isinstance(answer, bytes) else answer.encode()
 
-    def write(self, region: str, headers: Mapping[str, str],
-              body: bytes) -> tuple[Answer, list[Change]]:
+    def write(
+        self, region: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[Answer, list[Change]]:
         """A DynamoDB request, and what it changed, in the order in which it did."""
         self._changes = []
         try:
@@ -107,9 +115,15 @@ class Backing:
             role = role_arn.split(":role/", 1)[-1].split("/")[-1]
             policies = iam_evaluator._gather_role_policies(role, ACCOUNT)
             context = iam_evaluator.EvalContext(
-                principal_arn=role_arn, principal_type="AssumedRole", principal_account=ACCOUNT,
-                action=action, resource_arn=resource, region=region,
-                source_ip="127.0.0.1", secure_transport=True)
+                principal_arn=role_arn,
+                principal_type="AssumedRole",
+                principal_account=ACCOUNT,
+                action=action,
+                resource_arn=resource,
+                region=region,
+                source_ip="127.0.0.1",
+                secure_transport=True,
+            )
             return str(iam_evaluator.evaluate(context, policies).decision)
 
     def lambda_may_assume(self, region: str, role_arn: str) -> bool:
@@ -117,20 +131,33 @@ class Backing:
         module = self._enter("iam")
         with responses.request_scope(ACCOUNT, region):
             role = module._roles.get(role_arn.rpartition("/")[2])
-        return role is not None and role["Arn"] == role_arn and (
-            "lambda.amazonaws.com" in str(role["AssumeRolePolicyDocument"]))
+        return (
+            role is not None
+            and role["Arn"] == role_arn
+            and ("lambda.amazonaws.com" in str(role["AssumeRolePolicyDocument"]))
+        )
 
-    def needs(self, service: str, region: str, method: str, path: str, headers: Mapping[str, str],
-              body: bytes, query: Mapping[str, list[str]]) -> tuple[str | None, str]:
+    def needs(
+        self,
+        service: str,
+        region: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, list[str]],
+    ) -> tuple[str | None, str]:
         """The IAM action and the resource ARN of a request to one of MiniStack's services."""
         from ministack.core import iam_actions
 
         self._enter(service)
         with responses.request_scope(ACCOUNT, region):
             action = iam_actions.extract_iam_action(
-                service, method, path, dict(headers), body, dict(query))
+                service, method, path, dict(headers), body, dict(query)
+            )
             resource = iam_actions.extract_resource_arn(
-                service, method, path, dict(headers), body, dict(query), region, ACCOUNT)
+                service, method, path, dict(headers), body, dict(query), region, ACCOUNT
+            )
         return action, resource or "*"
 
     def close(self) -> None:
@@ -227,7 +254,8 @@ def _tap(dynamodb: ModuleType) -> None:
 
 def _seeded_uuid(rng: random.Random) -> SimpleNamespace:
     return SimpleNamespace(
-        uuid4=lambda: real_uuid.UUID(int=rng.getrandbits(128), version=4), UUID=real_uuid.UUID)
+        uuid4=lambda: real_uuid.UUID(int=rng.getrandbits(128), version=4), UUID=real_uuid.UUID
+    )
 
 
 # -- time and ids as MiniStack's modules see them ---------------------------------------------
@@ -275,6 +303,5 @@ class _VirtualDatetime(real_datetime.datetime):
 _VIRTUAL_TIME = _VirtualTime()
 _VIRTUAL_DATETIME_MODULE = SimpleNamespace(**vars(real_datetime) | {"datetime": _VirtualDatetime})
 responses.datetime = _VirtualDatetime
-_LAB_UUID = SimpleNamespace(
-    uuid4=lambda: _now_present().seeded_uuid4(), UUID=real_uuid.UUID)
+_LAB_UUID = SimpleNamespace(uuid4=lambda: _now_present().seeded_uuid4(), UUID=real_uuid.UUID)
 responses.uuid = _LAB_UUID

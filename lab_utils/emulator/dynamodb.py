@@ -26,16 +26,41 @@ if TYPE_CHECKING:
 Params = dict[str, Any]
 
 READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan", "TransactGetItems"})
-WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems",
-                    "ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"})
+WRITES = frozenset(
+    {
+        "PutItem",
+        "UpdateItem",
+        "DeleteItem",
+        "BatchWriteItem",
+        "TransactWriteItems",
+        "ExecuteStatement",
+        "BatchExecuteStatement",
+        "ExecuteTransaction",
+    }
+)
 SINGLE_WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
 VIEW_TYPES = ("NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES", "KEYS_ONLY")
 STREAM_MEMBERS = ("StreamSpecification", "LatestStreamArn", "LatestStreamLabel")
-TABLE_MEMBERS = frozenset({"TableName", "AttributeDefinitions", "StreamSpecification",
-                           "SSESpecification", "TableClass", "DeletionProtectionEnabled"})
+TABLE_MEMBERS = frozenset(
+    {
+        "TableName",
+        "AttributeDefinitions",
+        "StreamSpecification",
+        "SSESpecification",
+        "TableClass",
+        "DeletionProtectionEnabled",
+    }
+)
 MODELLED = {
-    "CreateTable": TABLE_MEMBERS | {"KeySchema", "LocalSecondaryIndexes", "GlobalSecondaryIndexes",
-                                    "BillingMode", "ProvisionedThroughput", "Tags"},
+    "CreateTable": TABLE_MEMBERS
+    | {
+        "KeySchema",
+        "LocalSecondaryIndexes",
+        "GlobalSecondaryIndexes",
+        "BillingMode",
+        "ProvisionedThroughput",
+        "Tags",
+    },
     "UpdateTable": TABLE_MEMBERS | {"GlobalSecondaryIndexUpdates"},
 }
 """What may be said about a table; anything else is refused."""
@@ -84,16 +109,21 @@ class DynamoDB:
 
     # -- one request ----------------------------------------------------------------------------
 
-    def handle(self, operation: str, headers: Params, body: bytes,
-               transaction: Transaction | None) -> HttpAnswer:
+    def handle(
+        self, operation: str, headers: Params, body: bytes, transaction: Transaction | None
+    ) -> HttpAnswer:
         """Carry out a request at this instant."""
         if operation in WRITES:
             return self._write(operation, headers, body, transaction)
         if operation in ("CreateTable", "UpdateTable", "DeleteTable", "DescribeTable"):
             params = parse_json(body)
             params["TableName"] = table_name(params.get("TableName"))
-            act = {"CreateTable": self._create, "UpdateTable": self._update,
-                   "DeleteTable": self._delete, "DescribeTable": self._describe}[operation]
+            act = {
+                "CreateTable": self._create,
+                "UpdateTable": self._update,
+                "DeleteTable": self._delete,
+                "DescribeTable": self._describe,
+            }[operation]
             return act(headers, params)
         if operation == "TransactGetItems" and self._held:
             self._refuse_held_reads(body)
@@ -101,12 +131,14 @@ class DynamoDB:
 
     def _forward(self, headers: Params, body: bytes) -> Answer:
         return self._world.backing.request(
-            "dynamodb", self._region.name, "POST", "/", headers, body, {})
+            "dynamodb", self._region.name, "POST", "/", headers, body, {}
+        )
 
     # -- writes ---------------------------------------------------------------------------------
 
-    def _write(self, operation: str, headers: Params, body: bytes,
-               transaction: Transaction | None) -> HttpAnswer:
+    def _write(
+        self, operation: str, headers: Params, body: bytes, transaction: Transaction | None
+    ) -> HttpAnswer:
         token, known = None, None
         if operation == "TransactWriteItems":
             body, token, known = self._token(body)
@@ -159,7 +191,7 @@ class DynamoDB:
         """Which item a member of a transaction is about; None if that cannot be told."""
         if not isinstance(member, dict) or len(member) != 1:
             return None
-        (kind, action), = member.items()
+        ((kind, action),) = member.items()
         name = table_name(action.get("TableName"))
         table = self.tables.get(name)
         item = action.get("Item" if kind == "Put" else "Key")
@@ -172,12 +204,13 @@ class DynamoDB:
         params = parse_json(body)
         kind = "Put" if operation == "PutItem" else "Other"
         if self._item_key({kind: params}) in self._held:
-            raise ApiError("TransactionConflictException",
-                           "Transaction is ongoing for the item")
+            raise ApiError("TransactionConflictException", "Transaction is ongoing for the item")
 
     def _refuse_held_reads(self, body: bytes) -> None:
-        conflicts = [self._item_key(each) in self._held
-                     for each in parse_json(body).get("TransactItems") or ()]
+        conflicts = [
+            self._item_key(each) in self._held
+            for each in parse_json(body).get("TransactItems") or ()
+        ]
         if any(conflicts):
             raise _cancelled(conflicts)
 
@@ -185,8 +218,10 @@ class DynamoDB:
         """The client request token of a transaction, and the answer it already has, if any."""
         params = parse_json(body)
         if any(len(each) != 1 for each in params.get("TransactItems") or ()):
-            raise ApiError("ValidationException", "TransactItems can only contain one of Check, "
-                           "Put, Update or Delete")
+            raise ApiError(
+                "ValidationException",
+                "TransactItems can only contain one of Check, Put, Update or Delete",
+            )
         token = params.pop("ClientRequestToken", None)
         if token is None:
             return body, None, None
@@ -196,9 +231,10 @@ class DynamoDB:
         if known is None or age >= microseconds(self._physics.token_life):
             return bare, token, None
         if known[0] != _canonical(bare):
-            raise ApiError("IdempotentParameterMismatchException",
-                           "Request token already in use for another request with a different "
-                           "payload")
+            raise ApiError(
+                "IdempotentParameterMismatchException",
+                "Request token already in use for another request with a different payload",
+            )
         return bare, token, known[2]
 
     def _remember(self, token: str, body: bytes, answer: Answer) -> None:
@@ -221,10 +257,16 @@ class DynamoDB:
             return HttpAnswer(*answer)
         description = json.loads(answer[2])["TableDescription"]
         throughput = description["ProvisionedThroughput"]
-        count = first_partitions(self._physics, throughput["ReadCapacityUnits"],
-                                 throughput["WriteCapacityUnits"])
-        table = Table(description["TableName"], description["TableArn"], description["KeySchema"],
-                      params.get("BillingMode") == "PAY_PER_REQUEST", PartitionMap(count))
+        count = first_partitions(
+            self._physics, throughput["ReadCapacityUnits"], throughput["WriteCapacityUnits"]
+        )
+        table = Table(
+            description["TableName"],
+            description["TableArn"],
+            description["KeySchema"],
+            params.get("BillingMode") == "PAY_PER_REQUEST",
+            PartitionMap(count),
+        )
         self.tables[table.name] = table
         if view_type:
             self._enable(table, view_type)
@@ -243,9 +285,12 @@ class DynamoDB:
             if answer[0] != 200:
                 return HttpAnswer(*answer)
         elif specification is None:
-            raise ApiError("ValidationException", "At least one of ProvisionedThroughput, "
-                           "BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates or "
-                           "SSESpecification or ReplicaUpdates is required")
+            raise ApiError(
+                "ValidationException",
+                "At least one of ProvisionedThroughput, "
+                "BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates or "
+                "SSESpecification or ReplicaUpdates is required",
+            )
         if specification is not None:
             self._switch_stream(table, specification)
         described = self._described(table, self._description(headers, table.name))
@@ -277,36 +322,47 @@ class DynamoDB:
 
     def _described(self, table: Table, description: Params) -> Params:
         """MiniStack's description, with what the lab knows better written into it."""
-        described = {name: value for name, value in description.items()
-                     if name not in STREAM_MEMBERS}
+        described = {
+            name: value for name, value in description.items() if name not in STREAM_MEMBERS
+        }
         described["TableSizeBytes"] = sum(each.bytes for each in table.partitions)
         if table.on_demand:
             described["ProvisionedThroughput"] = {
-                "NumberOfDecreasesToday": 0, "ReadCapacityUnits": 0, "WriteCapacityUnits": 0}
+                "NumberOfDecreasesToday": 0,
+                "ReadCapacityUnits": 0,
+                "WriteCapacityUnits": 0,
+            }
             described["WarmThroughput"] = {
                 "ReadUnitsPerSecond": self._physics.warm_reads,
-                "WriteUnitsPerSecond": self._physics.warm_writes, "Status": "ACTIVE"}
+                "WriteUnitsPerSecond": self._physics.warm_writes,
+                "Status": "ACTIVE",
+            }
         else:
             described.pop("BillingModeSummary", None)
         if table.latest:
             described["LatestStreamArn"], described["LatestStreamLabel"] = table.latest
         if table.stream is not None:
             described["StreamSpecification"] = {
-                "StreamEnabled": True, "StreamViewType": table.stream.view_type}
+                "StreamEnabled": True,
+                "StreamViewType": table.stream.view_type,
+            }
         return described
 
     def _table(self, name: str) -> Table:
         table = self.tables.get(name)
         if table is None:
-            raise ApiError("ResourceNotFoundException",
-                           f"Requested resource not found: Table: {name} not found")
+            raise ApiError(
+                "ResourceNotFoundException",
+                f"Requested resource not found: Table: {name} not found",
+            )
         return table
 
     # -- streams and splits ---------------------------------------------------------------------
 
     def _enable(self, table: Table, view_type: str) -> None:
         table.stream = self._region.streams.enable(
-            table.name, table.arn, table.key_schema, view_type, table.partitions)
+            table.name, table.arn, table.key_schema, view_type, table.partitions
+        )
         table.latest = table.stream.arn, table.stream.label
 
     def _switch_stream(self, table: Table, specification: Params) -> None:
@@ -327,8 +383,9 @@ class DynamoDB:
             table.stream.split(partition, parts)
         return parts
 
-    def _items_of(self, table: Table, parts: tuple[Partition, ...]) -> list[tuple[Partition,
-                                                                                  Params]]:
+    def _items_of(
+        self, table: Table, parts: tuple[Partition, ...]
+    ) -> list[tuple[Partition, Params]]:
         stored = self._world.backing.table(self._region.name, table.name) or {"items": {}}
         items = [item for rows in stored["items"].values() for item in rows.values()]
         placed = [(table.partition_of(item), item) for item in items]
@@ -341,8 +398,11 @@ def table_name(name: Any) -> Any:
 
 
 def _refuse_unmodelled(operation: str, params: Params) -> None:
-    refused = sorted(name for name, value in params.items()
-                     if name not in MODELLED[operation] and value not in (None, [], {}))
+    refused = sorted(
+        name
+        for name, value in params.items()
+        if name not in MODELLED[operation] and value not in (None, [], {})
+    )
     if refused:
         raise not_modelled(f"{operation} with {' and '.join(refused)}", "DynamoDB")
 
@@ -351,19 +411,27 @@ def _view_type(specification: Params | None) -> str | None:
     """The view type of a stream to switch on; None where it is to be off."""
     if not specification or not specification.get("StreamEnabled"):
         if specification and specification.get("StreamViewType"):
-            raise ApiError("ValidationException", "One or more parameter values were invalid: "
-                           "Table is being created with a stream disabled, UpdateViewType should "
-                           "not be specified")
+            raise ApiError(
+                "ValidationException",
+                "One or more parameter values were invalid: "
+                "Table is being created with a stream disabled, UpdateViewType should "
+                "not be specified",
+            )
         return None
     view_type = specification.get("StreamViewType")
     if view_type not in VIEW_TYPES:
         if view_type is None:
-            raise ApiError("ValidationException", "One or more parameter values were invalid: "
-                           "StreamViewType must be specified when the stream is enabled")
-        raise ApiError("ValidationException",
-                       f"1 validation error detected: Value '{view_type}' at "
-                       "'streamSpecification.streamViewType' failed to satisfy constraint: "
-                       f"Member must satisfy enum value set: [{', '.join(VIEW_TYPES)}]")
+            raise ApiError(
+                "ValidationException",
+                "One or more parameter values were invalid: "
+                "StreamViewType must be specified when the stream is enabled",
+            )
+        raise ApiError(
+            "ValidationException",
+            f"1 validation error detected: Value '{view_type}' at "
+            "'streamSpecification.streamViewType' failed to satisfy constraint: "
+            f"Member must satisfy enum value set: [{', '.join(VIEW_TYPES)}]",
+        )
     return str(view_type)
 
 
@@ -371,22 +439,27 @@ def _check_switch(table: Table, specification: Params) -> None:
     """A stream cannot be edited: what is on can only be switched off, and what is off on."""
     wanted = _view_type(specification)
     if wanted and table.stream is not None:
-        raise ApiError("ValidationException",
-                       f"Table already has an enabled stream: TableName: {table.name}")
+        raise ApiError(
+            "ValidationException", f"Table already has an enabled stream: TableName: {table.name}"
+        )
     if not wanted and table.stream is None:
-        raise ApiError("ValidationException",
-                       f"Table has no stream to disable: TableName: {table.name}")
+        raise ApiError(
+            "ValidationException", f"Table has no stream to disable: TableName: {table.name}"
+        )
 
 
 def _key_text(typed: Params) -> str:
     """A key value as text; 1, 1.0 and 1e0 are one number, and so one item."""
-    (kind, value), = typed.items()
+    ((kind, value),) = typed.items()
     return f"N:{Decimal(value).normalize():f}" if kind == "N" else f"{kind}:{value}"
 
 
 def _item_text(table: Table, item: Params) -> str:
-    return "|".join(_key_text(item[each["AttributeName"]]) for each in table.key_schema
-                    if each["AttributeName"] in item)
+    return "|".join(
+        _key_text(item[each["AttributeName"]])
+        for each in table.key_schema
+        if each["AttributeName"] in item
+    )
 
 
 def _canonical(body: bytes) -> str:
@@ -396,11 +469,18 @@ def _canonical(body: bytes) -> str:
 
 def _cancelled(conflicts: list[bool]) -> ApiError:
     codes = ["TransactionConflict" if conflict else "None" for conflict in conflicts]
-    reasons = [{"Code": code, "Message": "Transaction is ongoing for the item"}
-               if code != "None" else {"Code": code} for code in codes]
+    reasons = [
+        {"Code": code, "Message": "Transaction is ongoing for the item"}
+        if code != "None"
+        else {"Code": code}
+        for code in codes
+    ]
     return ApiError(
-        "TransactionCanceledException", "Transaction cancelled, please refer cancellation reasons "
-        f"for specific reasons [{', '.join(codes)}]", CancellationReasons=reasons)
+        "TransactionCanceledException",
+        "Transaction cancelled, please refer cancellation reasons "
+        f"for specific reasons [{', '.join(codes)}]",
+        CancellationReasons=reasons,
+    )
 
 
 def arn_of_table(region: str, name: str) -> str:

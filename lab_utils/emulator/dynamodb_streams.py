@@ -43,8 +43,15 @@ def stream_label(now: int) -> str:
 class TableStream:
     """One stream of one table, from the moment it is enabled until its last record is gone."""
 
-    def __init__(self, region: Region, table: str, table_arn: str, key_schema: list[Params],
-                 view_type: str, partitions: Iterable[Partition]) -> None:
+    def __init__(
+        self,
+        region: Region,
+        table: str,
+        table_arn: str,
+        key_schema: list[Params],
+        view_type: str,
+        partitions: Iterable[Partition],
+    ) -> None:
         world = region.world
         self._region, self._physics, self._scheduler = region, world.physics, world.scheduler
         self.table, self.key_schema, self.view_type = table, key_schema, view_type
@@ -79,19 +86,24 @@ class TableStream:
         keys = {name: item[name] for name in self._keys}
         sequence = self._next_sequence()
         images = self._images(old, new)
-        size = (item_size(keys) + ("OldImage" in images) * old_size
-                + ("NewImage" in images) * new_size)
+        size = (
+            item_size(keys) + ("OldImage" in images) * old_size + ("NewImage" in images) * new_size
+        )
         now = self._scheduler.now
         body = {
-            "eventID": hashlib.md5(f"{self.arn}{sequence}".encode(),
-                                   usedforsecurity=False).hexdigest(),
+            "eventID": hashlib.md5(
+                f"{self.arn}{sequence}".encode(), usedforsecurity=False
+            ).hexdigest(),
             "eventName": "INSERT" if old is None else "REMOVE" if new is None else "MODIFY",
             "eventVersion": "1.1",
             "eventSource": "aws:dynamodb",
             "awsRegion": self._region.name,
             "dynamodb": {
                 "ApproximateCreationDateTime": float(now // MICROSECONDS),
-                "Keys": keys, **images, "SequenceNumber": str(sequence), "SizeBytes": size,
+                "Keys": keys,
+                **images,
+                "SequenceNumber": str(sequence),
+                "SizeBytes": size,
                 "StreamViewType": self.view_type,
             },
         }
@@ -117,8 +129,12 @@ class TableStream:
         now = self._scheduler.now
         shard = Shard(
             id=f"shardId-{now // 1000:020d}-{self._rng.getrandbits(32):08x}",
-            parents=tuple(parent.id for parent in parents), started=now,
-            starting=self._next_sequence(), low=partition.low, high=partition.high)
+            parents=tuple(parent.id for parent in parents),
+            started=now,
+            starting=self._next_sequence(),
+            low=partition.low,
+            high=partition.high,
+        )
         self._shard_of[partition.id] = shard
         self.log.add(shard)
         life = between(self._rng, self._physics.rollover)
@@ -151,13 +167,14 @@ def same_item(old: Item | None, new: Item | None) -> bool:
 
 
 def _same(old: Item, new: Item) -> bool:
-    (kind, before), = old.items()
-    (new_kind, after), = new.items()
+    ((kind, before),) = old.items()
+    ((new_kind, after),) = new.items()
     if kind != new_kind or kind not in ("M", "L", "SS", "NS", "BS"):
         return old == new
     if kind == "M":
         return before.keys() == after.keys() and all(
-            _same(before[name], after[name]) for name in before)
+            _same(before[name], after[name]) for name in before
+        )
     if kind == "L":
         return len(before) == len(after) and all(map(_same, before, after))
     return set(before) == set(after)
@@ -196,8 +213,14 @@ class DynamoDBStreams:
 
     # -- for the table ----------------------------------------------------------------------
 
-    def enable(self, table: str, table_arn: str, key_schema: list[Params], view_type: str,
-               partitions: Iterable[Partition]) -> TableStream:
+    def enable(
+        self,
+        table: str,
+        table_arn: str,
+        key_schema: list[Params],
+        view_type: str,
+        partitions: Iterable[Partition],
+    ) -> TableStream:
         stream = TableStream(self._region, table, table_arn, key_schema, view_type, partitions)
         self._streams[stream.arn] = stream
         return stream
@@ -218,13 +241,18 @@ class DynamoDBStreams:
     def list_streams(self, params: Params) -> Params:
         wanted, after = params.get("TableName"), params.get("ExclusiveStartStreamArn", "")
         limit = _limit(params, self._physics.shards_per_page)
-        found = [stream for arn in sorted(self._streams)
-                 if arn > after and (stream := self.find(arn))
-                 and wanted in (None, stream.table)]
+        found = [
+            stream
+            for arn in sorted(self._streams)
+            if arn > after and (stream := self.find(arn)) and wanted in (None, stream.table)
+        ]
         page = found[:limit]
-        result: Params = {"Streams": [
-            {"StreamArn": each.arn, "TableName": each.table, "StreamLabel": each.label}
-            for each in page]}
+        result: Params = {
+            "Streams": [
+                {"StreamArn": each.arn, "TableName": each.table, "StreamLabel": each.label}
+                for each in page
+            ]
+        }
         if len(found) > limit:
             result["LastEvaluatedStreamArn"] = page[-1].arn
         return result
@@ -237,11 +265,13 @@ class DynamoDBStreams:
         shards = [shard for shard in shards if shard.id > after]
         limit = _limit(params, self._physics.shards_per_page)
         description: Params = {
-            "StreamArn": stream.arn, "StreamLabel": stream.label,
+            "StreamArn": stream.arn,
+            "StreamLabel": stream.label,
             "StreamStatus": "ENABLED" if stream.enabled else "DISABLED",
             "StreamViewType": stream.view_type,
             "CreationRequestDateTime": stream.created // 1000 / 1000,
-            "TableName": stream.table, "KeySchema": stream.key_schema,
+            "TableName": stream.table,
+            "KeySchema": stream.key_schema,
             "Shards": [_described(shard) for shard in shards[:limit]],
         }
         if len(shards) > limit:
@@ -252,15 +282,19 @@ class DynamoDBStreams:
         stream = self._stream(params["StreamArn"])
         shard = self._shard(stream, params["ShardId"])
         position = self._start(shard, params["ShardIteratorType"], params.get("SequenceNumber"))
-        return {"ShardIterator": ShardIterator(
-            stream.arn, shard.id, position, self._scheduler.now).encode()}
+        return {
+            "ShardIterator": ShardIterator(
+                stream.arn, shard.id, position, self._scheduler.now
+            ).encode()
+        }
 
     def get_records(self, params: Params) -> Params:
         iterator = ShardIterator.decode(params["ShardIterator"])
         stream = self._stream(iterator.arn)
         if self._scheduler.now - iterator.issued > microseconds(self._physics.stream_iterator_life):
-            raise ApiError("ExpiredIteratorException",
-                           "The provided iterator exceeds the maximum age allowed.")
+            raise ApiError(
+                "ExpiredIteratorException", "The provided iterator exceeds the maximum age allowed."
+            )
         shard = self._shard(stream, iterator.shard)
         if iterator.position < shard.trimmed:
             raise _trimmed()
@@ -270,7 +304,8 @@ class DynamoDBStreams:
         position = iterator.position + len(records)
         if shard.open or position < shard.end:
             result["NextShardIterator"] = ShardIterator(
-                stream.arn, shard.id, position, self._scheduler.now).encode()
+                stream.arn, shard.id, position, self._scheduler.now
+            ).encode()
         return result
 
     def _stream(self, arn: str) -> TableStream:
@@ -278,23 +313,28 @@ class DynamoDBStreams:
             raise ApiError("ValidationException", "Invalid StreamArn")
         stream = self.find(arn)
         if stream is None:
-            raise ApiError("ResourceNotFoundException",
-                           f"Requested resource not found: Stream: {arn} not found")
+            raise ApiError(
+                "ResourceNotFoundException",
+                f"Requested resource not found: Stream: {arn} not found",
+            )
         return stream
 
     def _shard(self, stream: TableStream, shard_id: str) -> Shard:
         shard = stream.log.get(shard_id)
         if shard is None:
-            raise ApiError("ResourceNotFoundException",
-                           f"Requested resource not found: Shard: {shard_id} in Stream: "
-                           f"{stream.arn} not found")
+            raise ApiError(
+                "ResourceNotFoundException",
+                f"Requested resource not found: Shard: {shard_id} in Stream: "
+                f"{stream.arn} not found",
+            )
         return shard
 
     def _start(self, shard: Shard, kind: str, number: str | None) -> int:
         if kind == "TRIM_HORIZON" or kind == "LATEST":
             if number is not None:
-                raise ApiError("ValidationException",
-                               f"SequenceNumber must not be given with {kind}")
+                raise ApiError(
+                    "ValidationException", f"SequenceNumber must not be given with {kind}"
+                )
             return shard.trimmed if kind == "TRIM_HORIZON" else shard.end
         if kind == "AT_TIMESTAMP":
             raise not_modelled("The iterator type AT_TIMESTAMP", "DynamoDB Streams")
@@ -313,9 +353,12 @@ def _limit(params: Params, most: int) -> int:
     """How many are asked for; more than a page holds is refused (observed), not cut."""
     limit: int = params.get("Limit", most)
     if limit > most:
-        raise ApiError("ValidationException", f"1 validation error detected: Value '{limit}' at "
-                       "'limit' failed to satisfy constraint: Member must have value less than "
-                       f"or equal to {most}")
+        raise ApiError(
+            "ValidationException",
+            f"1 validation error detected: Value '{limit}' at "
+            "'limit' failed to satisfy constraint: Member must have value less than "
+            f"or equal to {most}",
+        )
     return limit
 
 
@@ -339,5 +382,7 @@ def _described(shard: Shard) -> Params:
 
 
 def _trimmed() -> ApiError:
-    return ApiError("TrimmedDataAccessException",
-                    "The operation attempted to read past the oldest stream record in a shard.")
+    return ApiError(
+        "TrimmedDataAccessException",
+        "The operation attempted to read past the oldest stream record in a shard.",
+    )

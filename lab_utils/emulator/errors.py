@@ -25,7 +25,8 @@ def not_modelled(what: str, service: str = "the lab") -> ApiError:
     `NotImplemented` is no code of AWS's JSON services, so nobody takes it for AWS's own answer.
     """
     return ApiError(
-        "NotImplemented", f"{what} is not modelled by {service} (embedded target).", 501)
+        "NotImplemented", f"{what} is not modelled by {service} (embedded target).", 501
+    )
 
 
 def refuse(params: dict[str, Any], thing: str, *names: str, service: str) -> None:

@@ -35,14 +35,28 @@ DYNAMODB_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListStr
 KINESIS_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListShards", "ListStreams")
 
 ONLY_DEFAULTS: dict[str, tuple[Any, ...]] = {
-    "ParallelizationFactor": (1,), "BisectBatchOnFunctionError": (False,),
-    "MaximumRecordAgeInSeconds": (-1,), "MaximumRetryAttempts": (-1,),
-    "TumblingWindowInSeconds": (0,), "FunctionResponseTypes": ([],),
-    "FilterCriteria": ({}, {"Filters": []}), "DestinationConfig": ({}, {"OnFailure": {}}),
+    "ParallelizationFactor": (1,),
+    "BisectBatchOnFunctionError": (False,),
+    "MaximumRecordAgeInSeconds": (-1,),
+    "MaximumRetryAttempts": (-1,),
+    "TumblingWindowInSeconds": (0,),
+    "FunctionResponseTypes": ([],),
+    "FilterCriteria": ({}, {"Filters": []}),
+    "DestinationConfig": ({}, {"OnFailure": {}}),
 }
 """Settings that are modelled in their default only; any other value is refused."""
-MODELLED = frozenset({"EventSourceArn", "FunctionName", "Enabled", "BatchSize", "StartingPosition",
-                      "MaximumBatchingWindowInSeconds", "UUID", *ONLY_DEFAULTS})
+MODELLED = frozenset(
+    {
+        "EventSourceArn",
+        "FunctionName",
+        "Enabled",
+        "BatchSize",
+        "StartingPosition",
+        "MaximumBatchingWindowInSeconds",
+        "UUID",
+        *ONLY_DEFAULTS,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -109,8 +123,9 @@ class EventSourceMappings:
                 raise not_modelled(f"A mapping from {arn.split(':')[2]}", "Lambda")
             raise _invalid("Unrecognized event source.")
         if "OnSuccess" in (params.get("DestinationConfig") or {}):
-            raise _invalid("Unsupported DestinationConfig parameter for given event source "
-                           "mapping type.")
+            raise _invalid(
+                "Unsupported DestinationConfig parameter for given event source mapping type."
+            )
         start = _starting_position(params, arn)
         function = self._region.functions.find(params["FunctionName"])
         if function is None:
@@ -121,9 +136,16 @@ class EventSourceMappings:
         self._check_role(function, arn)
         enabled = params.get("Enabled", True)
         mapping = Mapping(
-            self._world.new_id(self._rng), function.name, source, start,
-            params.get("BatchSize", 100), params.get("MaximumBatchingWindowInSeconds", 0),
-            "Creating", self._scheduler.now, enabled)
+            self._world.new_id(self._rng),
+            function.name,
+            source,
+            start,
+            params.get("BatchSize", 100),
+            params.get("MaximumBatchingWindowInSeconds", 0),
+            "Creating",
+            self._scheduler.now,
+            enabled,
+        )
         self._mappings[mapping.uuid] = mapping
         self._settle_later(mapping, self._physics.mapping_creation)
         return self._described(mapping)
@@ -134,16 +156,20 @@ class EventSourceMappings:
     def list(self, params: Params) -> Params:
         function = params.get("FunctionName")
         wanted = self._region.functions.find(function) if function else None
-        found = [mapping for mapping in self._mappings.values()
-                 if params.get("EventSourceArn") in (None, mapping.source.arn)
-                 and (function is None or (wanted and wanted.name == mapping.function))]
+        found = [
+            mapping
+            for mapping in self._mappings.values()
+            if params.get("EventSourceArn") in (None, mapping.source.arn)
+            and (function is None or (wanted and wanted.name == mapping.function))
+        ]
         marker = params.get("Marker") or "0"
         if not marker.isdecimal():
             raise _invalid("Invalid Marker")
         start = int(marker)
         stop = start + params.get("MaxItems", 100)
-        result: Params = {"EventSourceMappings": [self._described(each)
-                                                  for each in found[start:stop]]}
+        result: Params = {
+            "EventSourceMappings": [self._described(each) for each in found[start:stop]]
+        }
         if stop < len(found):
             result["NextMarker"] = str(stop)
         return result
@@ -163,8 +189,9 @@ class EventSourceMappings:
         mapping.batch_size = params.get("BatchSize", mapping.batch_size)
         mapping.window = params.get("MaximumBatchingWindowInSeconds", mapping.window)
         enabled = params.get("Enabled", mapping.enabled)
-        mapping.state = ("Updating" if enabled == mapping.enabled else
-                         "Enabling" if enabled else "Disabling")
+        mapping.state = (
+            "Updating" if enabled == mapping.enabled else "Enabling" if enabled else "Disabling"
+        )
         mapping.enabled = enabled
         mapping.modified = self._scheduler.now
         self._settle_later(mapping, self._physics.mapping_update)
@@ -178,8 +205,10 @@ class EventSourceMappings:
         if mapping.watcher is not None:
             mapping.source.log.off_birth(mapping.watcher)
         self._stop(mapping)
-        self._scheduler.after(between(self._rng, self._physics.mapping_update),
-                              lambda: self._mappings.pop(mapping.uuid, None))
+        self._scheduler.after(
+            between(self._rng, self._physics.mapping_update),
+            lambda: self._mappings.pop(mapping.uuid, None),
+        )
         return self._described(mapping)
 
     # -- checks ---------------------------------------------------------------------------------
@@ -197,38 +226,53 @@ class EventSourceMappings:
                     "ResourceConflictException",
                     f'The event source arn (" {arn} ") and function (" {function.name} ") '
                     "provided mapping already exists. Please update or delete the existing "
-                    f"mapping with UUID {other.uuid}", 409)
+                    f"mapping with UUID {other.uuid}",
+                    409,
+                )
 
     def _check_role(self, function: Function, arn: str) -> None:
         """The words are reported from the field, not recorded."""
         service = arn.split(":")[2]
         actions = KINESIS_ACTIONS if service == "kinesis" else DYNAMODB_ACTIONS
-        if not all(self._world.permissions.allows(function.role, f"{service}:{action}", arn)
-                   for action in actions):
+        if not all(
+            self._world.permissions.allows(function.role, f"{service}:{action}", arn)
+            for action in actions
+        ):
             listed = ", ".join(actions[:-1]) + f", and {actions[-1]}"
-            raise _invalid(f"Cannot access stream {arn}. Please ensure the role can perform the "
-                           f"{listed} Actions on your stream in IAM.")
+            raise _invalid(
+                f"Cannot access stream {arn}. Please ensure the role can perform the "
+                f"{listed} Actions on your stream in IAM."
+            )
 
     def _mapping(self, params: Params) -> Mapping:
         mapping = self._mappings.get(params["UUID"])
         if mapping is None:
-            raise ApiError("ResourceNotFoundException",
-                           "The resource you requested does not exist.", 404)
+            raise ApiError(
+                "ResourceNotFoundException", "The resource you requested does not exist.", 404
+            )
         return mapping
 
     def _described(self, mapping: Mapping) -> Params:
         return {
-            "UUID": mapping.uuid, "EventSourceMappingArn": mapping.arn,
-            "StartingPosition": mapping.start, "BatchSize": mapping.batch_size,
+            "UUID": mapping.uuid,
+            "EventSourceMappingArn": mapping.arn,
+            "StartingPosition": mapping.start,
+            "BatchSize": mapping.batch_size,
             "MaximumBatchingWindowInSeconds": int(mapping.window),
-            "ParallelizationFactor": 1, "EventSourceArn": mapping.source.arn,
+            "ParallelizationFactor": 1,
+            "EventSourceArn": mapping.source.arn,
             "FunctionArn": f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:"
-                           f"{mapping.function}",
+            f"{mapping.function}",
             "LastModified": mapping.modified // 1000 / 1000,
-            "LastProcessingResult": mapping.last_result, "State": mapping.state,
-            "StateTransitionReason": "User action", "DestinationConfig": {"OnFailure": {}},
-            "MaximumRecordAgeInSeconds": -1, "BisectBatchOnFunctionError": False,
-            "MaximumRetryAttempts": -1, "TumblingWindowInSeconds": 0, "FunctionResponseTypes": [],
+            "LastProcessingResult": mapping.last_result,
+            "State": mapping.state,
+            "StateTransitionReason": "User action",
+            "DestinationConfig": {"OnFailure": {}},
+            "MaximumRecordAgeInSeconds": -1,
+            "BisectBatchOnFunctionError": False,
+            "MaximumRetryAttempts": -1,
+            "TumblingWindowInSeconds": 0,
+            "FunctionResponseTypes": [],
         }
 
     # -- the life of a mapping ------------------------------------------------------------------
@@ -265,8 +309,12 @@ class EventSourceMappings:
         """Read a shard once its parents are read to their end (or gone)."""
         if shard.id in mapping.pollers:
             return
-        before = [parent for parent in shard.parents if parent not in mapping.finished
-                  and (parent in mapping.pollers or mapping.source.log.get(parent) is not None)]
+        before = [
+            parent
+            for parent in shard.parents
+            if parent not in mapping.finished
+            and (parent in mapping.pollers or mapping.source.log.get(parent) is not None)
+        ]
         if before:
             mapping.waiting.setdefault(before[0], []).append(shard)
         elif shard.parents:
@@ -289,8 +337,15 @@ class EventSourceMappings:
 class Poller:
     """Reads one shard for one mapping. Its position is that of the first record not yet done."""
 
-    def __init__(self, mappings: EventSourceMappings, mapping: Mapping, shard: Shard,
-                 position: int, phase: int, delay: int) -> None:
+    def __init__(
+        self,
+        mappings: EventSourceMappings,
+        mapping: Mapping,
+        shard: Shard,
+        position: int,
+        phase: int,
+        delay: int,
+    ) -> None:
         self._region = mappings._region
         self._mappings, self.mapping, self.shard = mappings, mapping, shard
         self._physics, self._rng = mappings._physics, mappings._rng
@@ -392,8 +447,9 @@ class Poller:
         for record in self._buffer:
             if len(batch) == self.mapping.batch_size:
                 break
-            text = json.dumps(self.mapping.source.envelope(self.shard, record, role),
-                              separators=(",", ":"))
+            text = json.dumps(
+                self.mapping.source.envelope(self.shard, record, role), separators=(",", ":")
+            )
             if len(text) + 1 > room and batch:
                 del self._buffer[:taken]
                 return True, room
@@ -431,8 +487,9 @@ class Poller:
         self.position = self._read_to - len(self._buffer)
         self.progress.append((int(self._env.now), self.position))
 
-    def _attempt(self, batch: list[Record], texts: list[str],
-                 attempt: int) -> Generator[simpy.Event, Any, str]:
+    def _attempt(
+        self, batch: list[Record], texts: list[str], attempt: int
+    ) -> Generator[simpy.Event, Any, str]:
         function = self._region.functions.find(self.mapping.function)
         if function is None:
             return "error"
@@ -459,6 +516,7 @@ class Poller:
 def dynamodb_envelope(arn: str) -> Callable[[Shard, Record, str], Params]:
     def envelope(_shard: Shard, record: Record, _role: str) -> Params:
         return {**record.body, "eventSourceARN": arn}
+
     return envelope
 
 
@@ -466,12 +524,21 @@ def kinesis_envelope(arn: str, region: str) -> Callable[[Shard, Record, str], Pa
     def envelope(shard: Shard, record: Record, role: str) -> Params:
         return {
             "kinesis": {
-                "kinesisSchemaVersion": "1.0", "partitionKey": record.key,
-                "sequenceNumber": record.body["SequenceNumber"], "data": record.body["Data"],
-                "approximateArrivalTimestamp": record.at // 1000 / 1000},
-            "eventSource": "aws:kinesis", "eventVersion": "1.0",
-            "eventID": f"{shard.id}:{record.sequence}", "eventName": "aws:kinesis:record",
-            "invokeIdentityArn": role, "awsRegion": region, "eventSourceARN": arn}
+                "kinesisSchemaVersion": "1.0",
+                "partitionKey": record.key,
+                "sequenceNumber": record.body["SequenceNumber"],
+                "data": record.body["Data"],
+                "approximateArrivalTimestamp": record.at // 1000 / 1000,
+            },
+            "eventSource": "aws:kinesis",
+            "eventVersion": "1.0",
+            "eventID": f"{shard.id}:{record.sequence}",
+            "eventName": "aws:kinesis:record",
+            "invokeIdentityArn": role,
+            "awsRegion": region,
+            "eventSourceARN": arn,
+        }
+
     return envelope
 
 
@@ -485,8 +552,10 @@ def _invalid(message: str) -> ApiError:
 def _starting_position(params: Params, arn: str) -> str:
     start = params.get("StartingPosition")
     if start is None:
-        raise _invalid("1 validation error detected: Value null at 'startingPosition' failed to "
-                       "satisfy constraint: Member must not be null.")
+        raise _invalid(
+            "1 validation error detected: Value null at 'startingPosition' failed to "
+            "satisfy constraint: Member must not be null."
+        )
     if start == "AT_TIMESTAMP":
         if arn.startswith("arn:aws:dynamodb:"):
             raise _invalid(f"Unsupported starting position for arn type: {arn}")
@@ -496,8 +565,10 @@ def _starting_position(params: Params, arn: str) -> str:
 
 def _refuse_unsettled(mapping: Mapping, wish: str) -> None:
     if mapping.state not in SETTLED:
-        raise ApiError("ResourceInUseException",
-                       f"Cannot {wish} the event source mapping because it is in use.")
+        raise ApiError(
+            "ResourceInUseException",
+            f"Cannot {wish} the event source mapping because it is in use.",
+        )
 
 
 def _refuse_unmodelled(params: Params) -> None:
@@ -506,5 +577,3 @@ def _refuse_unmodelled(params: Params) -> None:
             raise not_modelled(f"{name}={value} of a mapping", "Lambda")
         if name not in MODELLED and value not in (None, {}, [], ""):
             raise not_modelled(f"{name} of a mapping", "Lambda")
-
-

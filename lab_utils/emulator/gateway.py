@@ -35,9 +35,17 @@ if TYPE_CHECKING:
 Act = Callable[[dict[str, Any]], Any]
 
 SERVICES = {
-    "dynamodb": "dynamodb", "dynamodb-streams": "dynamodbstreams", "kinesis": "kinesis",
-    "lambda": "lambda", "iam": "iam", "sts": "sts", "sqs": "sqs", "sns": "sns", "s3": "s3",
-    "cloudwatch": "cloudwatch", "cloudwatch-logs": "logs",
+    "dynamodb": "dynamodb",
+    "dynamodb-streams": "dynamodbstreams",
+    "kinesis": "kinesis",
+    "lambda": "lambda",
+    "iam": "iam",
+    "sts": "sts",
+    "sqs": "sqs",
+    "sns": "sns",
+    "s3": "s3",
+    "cloudwatch": "cloudwatch",
+    "cloudwatch-logs": "logs",
 }
 """botocore's name of a service in its events, and the name its client is made by."""
 
@@ -48,8 +56,13 @@ LONGEST_POLL = 20
 """Seconds that a queue lets anybody wait for a message."""
 STREAMED = frozenset({"s3", "lambda"})
 """Services whose bodies boto3 reads by their length."""
-PROTOCOLS = {"iam": "query", "sts": "query", "sns": "query", "s3": "rest-xml",
-             "lambda": "rest-json"}
+PROTOCOLS = {
+    "iam": "query",
+    "sts": "query",
+    "sns": "query",
+    "s3": "rest-xml",
+    "lambda": "rest-json",
+}
 """How a service words its errors, where that is not JSON."""
 
 MODELLED: dict[str, dict[str, tuple[str, str]]] = {
@@ -98,30 +111,38 @@ def _names(text: str) -> frozenset[str]:
 
 
 BACKED = {
-    "dynamodb": dynamodb.READS | dynamodb.WRITES | _names(
+    "dynamodb": dynamodb.READS
+    | dynamodb.WRITES
+    | _names(
         "CreateTable UpdateTable DeleteTable DescribeTable ListTables DescribeLimits "
-        "TagResource UntagResource ListTagsOfResource"),
+        "TagResource UntagResource ListTagsOfResource"
+    ),
     "iam": _names(
         "CreateRole GetRole ListRoles DeleteRole UpdateAssumeRolePolicy PutRolePolicy "
         "GetRolePolicy ListRolePolicies DeleteRolePolicy CreatePolicy GetPolicy ListPolicies "
         "DeletePolicy CreatePolicyVersion GetPolicyVersion ListPolicyVersions DeletePolicyVersion "
         "SetDefaultPolicyVersion AttachRolePolicy DetachRolePolicy ListAttachedRolePolicies "
-        "TagRole UntagRole ListRoleTags SimulatePrincipalPolicy"),
+        "TagRole UntagRole ListRoleTags SimulatePrincipalPolicy"
+    ),
     "sts": _names("GetCallerIdentity"),
     "sqs": _names(
         "CreateQueue DeleteQueue GetQueueUrl GetQueueAttributes SetQueueAttributes ListQueues "
         "PurgeQueue SendMessage SendMessageBatch ReceiveMessage DeleteMessage DeleteMessageBatch "
-        "ChangeMessageVisibility TagQueue ListQueueTags"),
+        "ChangeMessageVisibility TagQueue ListQueueTags"
+    ),
     "sns": _names(
         "CreateTopic DeleteTopic ListTopics GetTopicAttributes SetTopicAttributes Subscribe "
-        "Unsubscribe ListSubscriptions ListSubscriptionsByTopic Publish PublishBatch"),
+        "Unsubscribe ListSubscriptions ListSubscriptionsByTopic Publish PublishBatch"
+    ),
     "s3": _names(
         "CreateBucket DeleteBucket HeadBucket ListBuckets GetBucketLocation PutObject GetObject "
-        "HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CopyObject"),
+        "HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CopyObject"
+    ),
     "cloudwatch": _names("PutMetricData GetMetricData GetMetricStatistics ListMetrics"),
     "logs": _names(
         "CreateLogGroup DeleteLogGroup DescribeLogGroups CreateLogStream DeleteLogStream "
-        "DescribeLogStreams PutLogEvents GetLogEvents FilterLogEvents PutRetentionPolicy"),
+        "DescribeLogStreams PutLogEvents GetLogEvents FilterLogEvents PutRetentionPolicy"
+    ),
 }
 """What is handed to MiniStack, operation by operation; anything else is refused."""
 
@@ -168,12 +189,15 @@ class Gateway:
         if guest is None and self._scheduler.in_foreign_thread:
             guest = self._scheduler.inside
             if guest is None:
-                raise LabError("A thread of a function called AWS while its handler did not run: "
-                               "let the handler wait for its threads.")
+                raise LabError(
+                    "A thread of a function called AWS while its handler did not run: "
+                    "let the handler wait for its threads."
+                )
         return self._answer(prepared, event_name, guest)
 
-    def _answer(self, prepared: AWSPreparedRequest, event_name: str,
-                guest: Guest | None) -> AWSResponse:
+    def _answer(
+        self, prepared: AWSPreparedRequest, event_name: str, guest: Guest | None
+    ) -> AWSResponse:
         if guest is None:
             self._scheduler.check_open()
         _, service, operation = event_name.split(".")
@@ -189,17 +213,30 @@ class Gateway:
         body = prepared.body or b""
         if not isinstance(body, bytes):
             body = body.encode() if isinstance(body, str) else body.read()
-        headers = _lower(prepared.headers) if service not in JSON_TARGETS else {
-            "x-amz-target": f"{JSON_TARGETS[service]}.{operation}",
-            "content-type": "application/x-amz-json-1.0"}
+        headers = (
+            _lower(prepared.headers)
+            if service not in JSON_TARGETS
+            else {
+                "x-amz-target": f"{JSON_TARGETS[service]}.{operation}",
+                "content-type": "application/x-amz-json-1.0",
+            }
+        )
         headers["host"] = host
         found = _REGION_IN_HOST.search(host)
         if not found and host.endswith(AWS_HOSTS) and service not in WITHOUT_REGION:
             raise EndpointConnectionError(endpoint_url=f"https://{host}{path}")
         if "aws-chunked" in headers.get("content-encoding", ""):
             headers, body = wire.unchunked(headers, body)
-        return Request(service, operation, found.group(1) if found else self._world.home,
-                       prepared.method, path, query, headers, body)
+        return Request(
+            service,
+            operation,
+            found.group(1) if found else self._world.home,
+            prepared.method,
+            path,
+            query,
+            headers,
+            body,
+        )
 
     # -- in virtual time ------------------------------------------------------------------------
 
@@ -236,8 +273,13 @@ class Gateway:
             return self._physics.stream_latency
         return self._physics.control_latency
 
-    def _finish(self, request: Request, guest: Guest | None,
-                transaction: dynamodb.Transaction | None, resume: Resume) -> None:
+    def _finish(
+        self,
+        request: Request,
+        guest: Guest | None,
+        transaction: dynamodb.Transaction | None,
+        resume: Resume,
+    ) -> None:
         answer = self._carry_out(request, guest, transaction)
         if isinstance(answer, HttpAnswer):
             resume(self._stamped(request, answer))
@@ -249,9 +291,15 @@ class Gateway:
         """For a thread that a handler or a cell started: no virtual time passes there."""
         answer = self._carry_out(request, guest, None)
         if not isinstance(answer, HttpAnswer):
-            answer = wire.error_answer(_protocol(request), ApiError(
-                "ServiceException", "A function cannot be invoked from a thread in the lab: "
-                "invoke it from the cell or the handler itself.", 500))
+            answer = wire.error_answer(
+                _protocol(request),
+                ApiError(
+                    "ServiceException",
+                    "A function cannot be invoked from a thread in the lab: "
+                    "invoke it from the cell or the handler itself.",
+                    500,
+                ),
+            )
         return self._stamped(request, answer)
 
     def _stamped(self, request: Request, answer: HttpAnswer) -> HttpAnswer:
@@ -270,8 +318,9 @@ class Gateway:
 
     # -- carrying out ---------------------------------------------------------------------------
 
-    def _carry_out(self, request: Request, guest: Guest | None,
-                   transaction: dynamodb.Transaction | None) -> Any:
+    def _carry_out(
+        self, request: Request, guest: Guest | None, transaction: dynamodb.Transaction | None
+    ) -> Any:
         with _ONE_AT_A_TIME:
             self._scheduler.critical += 1
             try:
@@ -292,8 +341,11 @@ class Gateway:
             act: Act = getattr(getattr(region, room), method)
             return (self._lambda if request.service == "lambda" else self._json)(act, request)
         if request.operation not in BACKED.get(request.service, ()):
-            raise ApiError("NotImplemented", f"The lab does not offer {request.operation} of "
-                           f"{request.service}.", 501)
+            raise ApiError(
+                "NotImplemented",
+                f"The lab does not offer {request.operation} of {request.service}.",
+                501,
+            )
         return self._backed(region, request, transaction)
 
     def _model(self, request: Request) -> OperationModel:
@@ -320,28 +372,39 @@ class Gateway:
             return event, lambda value: _rendered(model, render, value)
         return wire.rest_answer(model, result)
 
-    def _backed(self, region: Region, request: Request,
-                transaction: dynamodb.Transaction | None) -> Any:
+    def _backed(
+        self, region: Region, request: Request, transaction: dynamodb.Transaction | None
+    ) -> Any:
         """MiniStack's services; a request that one of them stumbles over is a malformed one."""
         try:
             if request.service == "dynamodb":
-                return region.dynamodb.handle(request.operation, request.headers, request.body,
-                                              transaction)
+                return region.dynamodb.handle(
+                    request.operation, request.headers, request.body, transaction
+                )
             if request.service == "sqs" and request.operation == "ReceiveMessage":
                 return self._receive(request)
             return self._forward(request)
         except (AttributeError, KeyError, TypeError, ValueError) as problem:
-            raise ApiError("SerializationException",
-                           f"The request does not fit {request.operation}: {problem}") from problem
+            raise ApiError(
+                "SerializationException", f"The request does not fit {request.operation}: {problem}"
+            ) from problem
 
     def _forward(self, request: Request) -> HttpAnswer:
         if request.service == "logs":
             self._world.logbook.deliver()
         if request.service == "sns" and request.operation == "Subscribe":
             _refuse_subscribers_outside(request)
-        answer = HttpAnswer(*self._world.backing.request(
-            request.service, request.region, request.method, request.path, request.headers,
-            request.body, request.query))
+        answer = HttpAnswer(
+            *self._world.backing.request(
+                request.service,
+                request.region,
+                request.method,
+                request.path,
+                request.headers,
+                request.body,
+                request.query,
+            )
+        )
         if request.service == "iam" and not request.operation.startswith(("Get", "List")):
             self._world.permissions.forget()
         if request.operation in ("DeleteLogGroup", "DeleteLogStream"):
@@ -357,16 +420,22 @@ class Gateway:
         if wait is None:
             wait = self._usual_wait(request, params)
         if not 0 <= wait <= LONGEST_POLL:
-            raise ApiError("InvalidParameterValue", f"Value {wait} for parameter WaitTimeSeconds "
-                           f"is invalid. Reason: Must be >= 0 and <= {LONGEST_POLL}, if provided.")
+            raise ApiError(
+                "InvalidParameterValue",
+                f"Value {wait} for parameter WaitTimeSeconds "
+                f"is invalid. Reason: Must be >= 0 and <= {LONGEST_POLL}, if provided.",
+            )
         patience = self._scheduler.now + microseconds(wait)
         short = replace(request, body=json.dumps(params | {"WaitTimeSeconds": 0}).encode())
 
         def ask() -> Generator[Any, Any, HttpAnswer]:
             while True:
                 answer = self._forward(short)
-                if answer.status != 200 or json.loads(answer.body or b"{}").get("Messages") \
-                        or self._scheduler.now >= patience:
+                if (
+                    answer.status != 200
+                    or json.loads(answer.body or b"{}").get("Messages")
+                    or self._scheduler.now >= patience
+                ):
                     return answer
                 yield self._scheduler.env.timeout(microseconds(0.25))
 
@@ -376,9 +445,14 @@ class Gateway:
         """How long a queue lets those wait who do not say."""
         name = "ReceiveMessageWaitTimeSeconds"
         asked = {"QueueUrl": params.get("QueueUrl"), "AttributeNames": [name]}
-        answer = self._forward(replace(
-            request, operation="GetQueueAttributes", body=json.dumps(asked).encode(),
-            headers=request.headers | {"x-amz-target": "AmazonSQS.GetQueueAttributes"}))
+        answer = self._forward(
+            replace(
+                request,
+                operation="GetQueueAttributes",
+                body=json.dumps(asked).encode(),
+                headers=request.headers | {"x-amz-target": "AmazonSQS.GetQueueAttributes"},
+            )
+        )
         return int(json.loads(answer.body or b"{}").get("Attributes", {}).get(name, 0))
 
 
@@ -396,16 +470,19 @@ def _split(url: str) -> tuple[str, str, dict[str, list[str]]]:
 
 
 def _lower(headers: Any) -> dict[str, str]:
-    return {name.lower(): value.decode() if isinstance(value, bytes) else str(value)
-            for name, value in headers.items()}
+    return {
+        name.lower(): value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in headers.items()
+    }
 
 
 def _protocol(request: Request) -> str:
     return PROTOCOLS.get(request.service, "json")
 
 
-def _rendered(model: OperationModel, render: Callable[[Any], dict[str, Any]],
-              value: Any) -> HttpAnswer:
+def _rendered(
+    model: OperationModel, render: Callable[[Any], dict[str, Any]], value: Any
+) -> HttpAnswer:
     try:
         return wire.rest_answer(model, render(value))
     except ApiError as error:
@@ -415,7 +492,9 @@ def _rendered(model: OperationModel, render: Callable[[Any], dict[str, Any]],
 def _refuse_subscribers_outside(request: Request) -> None:
     protocol = parse_qs(request.body.decode()).get("Protocol", [""])[0]
     if protocol != "sqs":
-        raise ApiError("NotImplemented", f"The lab does not deliver to {protocol}: it reaches "
-                       "nothing outside of itself. Subscribe a queue.", 501)
-
-
+        raise ApiError(
+            "NotImplemented",
+            f"The lab does not deliver to {protocol}: it reaches "
+            "nothing outside of itself. Subscribe a queue.",
+            501,
+        )

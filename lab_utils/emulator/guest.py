@@ -255,7 +255,6 @@ _PRIVATE = ("logging", "logging.config", "logging.handlers")
 """Library modules that are run again for each instance, because they are full of state."""
 
 
-
 class GuestModules:
     """The modules of one execution environment: loaded once, as long-lived as the instance."""
 
@@ -625,4 +624,3 @@ def _absolute(name: str, module_globals: Mapping[str, Any], level: int) -> str:
     if len(parts) < level:
         raise ImportError("attempted relative import beyond top-level package")
     return f"{parts[0]}.{name}" if name else str(parts[0])
-

@@ -41,8 +41,14 @@ class KinesisStream:
             self._begin(number, RING * number // shards, RING * (number + 1) // shards)
 
     def _begin(self, number: int, low: int, high: int) -> None:
-        shard = Shard(id=f"shardId-{number:012d}", parents=(), started=self._scheduler.now,
-                      starting=self._next_sequence(number), low=low, high=high)
+        shard = Shard(
+            id=f"shardId-{number:012d}",
+            parents=(),
+            started=self._scheduler.now,
+            starting=self._next_sequence(number),
+            low=low,
+            high=high,
+        )
         self.log.add(shard)
         self._open.append(shard)
 
@@ -63,8 +69,12 @@ class KinesisStream:
         shard = self.shard_for(position)
         now = self._scheduler.now
         sequence = self._next_sequence(int(shard.id[-12:]))
-        body = {"SequenceNumber": str(sequence), "Data": data, "PartitionKey": key,
-                "ApproximateArrivalTimestamp": now // 1000 / 1000}
+        body = {
+            "SequenceNumber": str(sequence),
+            "Data": data,
+            "PartitionKey": key,
+            "ApproximateArrivalTimestamp": now // 1000 / 1000,
+        }
         record = Record(sequence, now, len(data) * 3 // 4 + len(key), key, body)
         shard.append(record)
         return shard, record
@@ -113,15 +123,24 @@ class Kinesis:
 
     def create_stream(self, params: Params) -> Params:
         name = params["StreamName"]
-        refuse(params, "a stream", "Tags", "WarmThroughputMiBps", "MaxRecordSizeInKiB",
-               "RecordDistributionStrategy", service="Kinesis")
+        refuse(
+            params,
+            "a stream",
+            "Tags",
+            "WarmThroughputMiBps",
+            "MaxRecordSizeInKiB",
+            "RecordDistributionStrategy",
+            service="Kinesis",
+        )
         mode = params.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
         if mode != "PROVISIONED" or "ShardCount" not in params:
-            raise not_modelled("On-demand capacity of a Kinesis stream: give a ShardCount; it",
-                               "Kinesis")
+            raise not_modelled(
+                "On-demand capacity of a Kinesis stream: give a ShardCount; it", "Kinesis"
+            )
         if name in self._streams:
-            raise ApiError("ResourceInUseException",
-                           f"Stream {name} under account {ACCOUNT} already exists.")
+            raise ApiError(
+                "ResourceInUseException", f"Stream {name} under account {ACCOUNT} already exists."
+            )
         self._streams[name] = KinesisStream(self._region, name, params["ShardCount"])
         return {}
 
@@ -133,40 +152,62 @@ class Kinesis:
         return {}
 
     def list_streams(self, params: Params) -> Params:
-        after = (_token(params["NextToken"])[2] if "NextToken" in params
-                 else params.get("ExclusiveStartStreamName", ""))
+        after = (
+            _token(params["NextToken"])[2]
+            if "NextToken" in params
+            else params.get("ExclusiveStartStreamName", "")
+        )
         names = sorted(name for name in self._streams if name > after)
-        page = names[:params.get("Limit", 100)]
+        page = names[: params.get("Limit", 100)]
         result: Params = {
-            "StreamNames": page, "HasMoreStreams": len(page) < len(names),
-            "StreamSummaries": [self._summary(self._streams[name]) for name in page]}
+            "StreamNames": page,
+            "HasMoreStreams": len(page) < len(names),
+            "StreamSummaries": [self._summary(self._streams[name]) for name in page],
+        }
         if len(page) < len(names):
             result["NextToken"] = _next_token("", page[-1])
         return result
 
     def _summary(self, stream: KinesisStream) -> Params:
-        return {"StreamName": stream.name, "StreamARN": stream.arn, "StreamStatus": "ACTIVE",
-                "StreamModeDetails": {"StreamMode": "PROVISIONED"},
-                "StreamCreationTimestamp": stream.created // MICROSECONDS}
+        return {
+            "StreamName": stream.name,
+            "StreamARN": stream.arn,
+            "StreamStatus": "ACTIVE",
+            "StreamModeDetails": {"StreamMode": "PROVISIONED"},
+            "StreamCreationTimestamp": stream.created // MICROSECONDS,
+        }
 
     def describe_stream(self, params: Params) -> Params:
         stream = self._stream(params)
         after = params.get("ExclusiveStartShardId", "")
         shards = [shard for shard in stream.log if shard.id > after]
-        page = shards[:params.get("Limit", 100)]
-        return {"StreamDescription": self._summary(stream) | {
-            "Shards": [_described(shard) for shard in page],
-            "HasMoreShards": len(page) < len(shards), **self._settings(stream)}}
+        page = shards[: params.get("Limit", 100)]
+        return {
+            "StreamDescription": self._summary(stream)
+            | {
+                "Shards": [_described(shard) for shard in page],
+                "HasMoreShards": len(page) < len(shards),
+                **self._settings(stream),
+            }
+        }
 
     def describe_stream_summary(self, params: Params) -> Params:
         stream = self._stream(params)
-        return {"StreamDescriptionSummary": self._summary(stream) | {
-            "OpenShardCount": len(stream.log.open_shards()), "ConsumerCount": 0,
-            **self._settings(stream)}}
+        return {
+            "StreamDescriptionSummary": self._summary(stream)
+            | {
+                "OpenShardCount": len(stream.log.open_shards()),
+                "ConsumerCount": 0,
+                **self._settings(stream),
+            }
+        }
 
     def _settings(self, stream: KinesisStream) -> Params:
-        return {"RetentionPeriodHours": int(stream.retention // 3600),
-                "EnhancedMonitoring": [{"ShardLevelMetrics": []}], "EncryptionType": "NONE"}
+        return {
+            "RetentionPeriodHours": int(stream.retention // 3600),
+            "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
+            "EncryptionType": "NONE",
+        }
 
     def list_shards(self, params: Params) -> Params:
         refuse(params, "a stream", "ShardFilter", "StreamCreationTimestamp", service="Kinesis")
@@ -176,7 +217,7 @@ class Kinesis:
         else:
             stream, after = self._stream(params), params.get("ExclusiveStartShardId", "")
         shards = [shard for shard in stream.log if shard.id > after]
-        page = shards[:params.get("MaxResults", 1000)]
+        page = shards[: params.get("MaxResults", 1000)]
         result: Params = {"Shards": [_described(shard) for shard in page]}
         if len(page) < len(shards):
             result["NextToken"] = _next_token(stream.name, page[-1].id)
@@ -194,26 +235,37 @@ class Kinesis:
         stream = self._stream(params)
         total = sum(self._check_size(each) for each in params["Records"])
         if total > self._physics.kinesis_put_bytes:
-            raise ApiError("InvalidArgumentException",
-                           f"Records size exceeds {self._physics.kinesis_put_bytes} bytes")
+            raise ApiError(
+                "InvalidArgumentException",
+                f"Records size exceeds {self._physics.kinesis_put_bytes} bytes",
+            )
         stored = [self._append(stream, each) for each in params["Records"]]
-        return {"FailedRecordCount": 0, "Records": [
-            {"ShardId": shard.id, "SequenceNumber": str(record.sequence)}
-            for shard, record in stored]}
+        return {
+            "FailedRecordCount": 0,
+            "Records": [
+                {"ShardId": shard.id, "SequenceNumber": str(record.sequence)}
+                for shard, record in stored
+            ],
+        }
 
     def _append(self, stream: KinesisStream, entry: Params) -> tuple[Shard, Record]:
         explicit = entry.get("ExplicitHashKey")
         position = int(explicit) if explicit else key_hash(entry["PartitionKey"])
         if position >= RING:
-            raise ApiError("InvalidArgumentException", f"ExplicitHashKey {explicit} is not in the "
-                           "valid range: [0, 340282366920938463463374607431768211455].")
+            raise ApiError(
+                "InvalidArgumentException",
+                f"ExplicitHashKey {explicit} is not in the "
+                "valid range: [0, 340282366920938463463374607431768211455].",
+            )
         return stream.append(entry["Data"], entry["PartitionKey"], position)
 
     def _check_size(self, entry: Params) -> int:
         size = len(decode_blob(entry["Data"])) + len(entry["PartitionKey"].encode())
         if size > self._physics.kinesis_record_bytes:
-            raise ApiError("InvalidArgumentException", "Record data and partition key exceed "
-                           f"{self._physics.kinesis_record_bytes} bytes")
+            raise ApiError(
+                "InvalidArgumentException",
+                f"Record data and partition key exceed {self._physics.kinesis_record_bytes} bytes",
+            )
         return size
 
     def get_shard_iterator(self, params: Params) -> Params:
@@ -227,12 +279,18 @@ class Kinesis:
         else:
             number = params.get("StartingSequenceNumber", "")
             if not number.isdecimal() or int(number) < shard.starting:
-                raise ApiError("InvalidArgumentException", f"StartingSequenceNumber {number} used "
-                               f"in GetShardIterator on shard {shard.id} in stream {stream.name} "
-                               f"under account {ACCOUNT} is invalid.")
+                raise ApiError(
+                    "InvalidArgumentException",
+                    f"StartingSequenceNumber {number} used "
+                    f"in GetShardIterator on shard {shard.id} in stream {stream.name} "
+                    f"under account {ACCOUNT} is invalid.",
+                )
             position = shard.position_of(int(number) + (kind == "AFTER_SEQUENCE_NUMBER"))
-        return {"ShardIterator": KinesisIterator(
-            stream.arn, stream.created, shard.id, position, self._scheduler.now).encode()}
+        return {
+            "ShardIterator": KinesisIterator(
+                stream.arn, stream.created, shard.id, position, self._scheduler.now
+            ).encode()
+        }
 
     def get_records(self, params: Params) -> Params:
         iterator = KinesisIterator.decode(params["ShardIterator"])
@@ -241,18 +299,25 @@ class Kinesis:
             raise _invalid_iterator()
         now = self._scheduler.now
         if now - iterator.issued > microseconds(self._physics.kinesis_iterator_life):
-            raise ApiError("ExpiredIteratorException", "Iterator expired. The iterator was created "
-                           f"more than {self._physics.kinesis_iterator_life:.0f} seconds ago.")
+            raise ApiError(
+                "ExpiredIteratorException",
+                "Iterator expired. The iterator was created "
+                f"more than {self._physics.kinesis_iterator_life:.0f} seconds ago.",
+            )
         shard = self._shard(stream, iterator.shard)
         position = max(iterator.position, shard.trimmed)
-        records = shard.read(position, params.get("Limit", self._physics.kinesis_read_records),
-                             self._physics.kinesis_read_bytes)
+        records = shard.read(
+            position,
+            params.get("Limit", self._physics.kinesis_read_records),
+            self._physics.kinesis_read_bytes,
+        )
         position += len(records)
         behind = (now - records[-1].at) // 1000 if records and position < shard.end else 0
         result: Params = {"Records": [each.body for each in records], "MillisBehindLatest": behind}
         if shard.open or position < shard.end:
             result["NextShardIterator"] = KinesisIterator(
-                stream.arn, stream.created, shard.id, position, now).encode()
+                stream.arn, stream.created, shard.id, position, now
+            ).encode()
         return result
 
     # -- looking up -----------------------------------------------------------------------------
@@ -262,20 +327,24 @@ class Kinesis:
         arn = params.get("StreamARN", "")
         name = params.get("StreamName") or arn.rpartition("/")[2]
         if not name:
-            raise ApiError("InvalidArgumentException",
-                           "Either StreamName or StreamARN must be specified.")
+            raise ApiError(
+                "InvalidArgumentException", "Either StreamName or StreamARN must be specified."
+            )
         stream = self._streams.get(name)
         if stream is None or (arn and arn != stream.arn):
-            raise ApiError("ResourceNotFoundException",
-                           f"Stream {name} under account {ACCOUNT} not found.")
+            raise ApiError(
+                "ResourceNotFoundException", f"Stream {name} under account {ACCOUNT} not found."
+            )
         stream.log.trim(self._scheduler.now)
         return stream
 
     def _shard(self, stream: KinesisStream, shard_id: str) -> Shard:
         shard = stream.log.get(shard_id)
         if shard is None:
-            raise ApiError("ResourceNotFoundException", f"Could not find shard {shard_id} in "
-                           f"stream {stream.name} under account {ACCOUNT}.")
+            raise ApiError(
+                "ResourceNotFoundException",
+                f"Could not find shard {shard_id} in stream {stream.name} under account {ACCOUNT}.",
+            )
         return shard
 
 
@@ -284,7 +353,8 @@ def stream_name(params: Params) -> str:
     if "NextToken" in params and "StreamName" not in params:
         return _token(params["NextToken"])[0]
     arn = params.get("StreamARN") or (
-        KinesisIterator.decode(params["ShardIterator"]).arn if "ShardIterator" in params else "")
+        KinesisIterator.decode(params["ShardIterator"]).arn if "ShardIterator" in params else ""
+    )
     return str(params.get("StreamName") or arn.rpartition("/")[2])
 
 
@@ -309,9 +379,12 @@ def _described(shard: Shard) -> Params:
     if shard.ending is not None:
         numbers["EndingSequenceNumber"] = str(shard.ending)
     described: Params = {
-        "ShardId": shard.id, "SequenceNumberRange": numbers,
-        "HashKeyRange": {"StartingHashKey": str(shard.low), "EndingHashKey": str(shard.high - 1)}}
-    for name, parent in zip(("ParentShardId", "AdjacentParentShardId"), shard.parents,
-                            strict=False):
+        "ShardId": shard.id,
+        "SequenceNumberRange": numbers,
+        "HashKeyRange": {"StartingHashKey": str(shard.low), "EndingHashKey": str(shard.high - 1)},
+    }
+    for name, parent in zip(
+        ("ParentShardId", "AdjacentParentShardId"), shard.parents, strict=False
+    ):
         described[name] = parent
     return described

@@ -37,8 +37,18 @@ Params = dict[str, Any]
 Outcome = Literal["ok", "error", "timeout", "throttled"]
 
 SETTINGS = ("Description", "Timeout", "MemorySize", "Role", "Handler", "Runtime", "Environment")
-MODELLED = frozenset({"FunctionName", "Code", "Architectures", "PackageType",
-                      "DryRun", "ZipFile", "RevisionId", *SETTINGS})
+MODELLED = frozenset(
+    {
+        "FunctionName",
+        "Code",
+        "Architectures",
+        "PackageType",
+        "DryRun",
+        "ZipFile",
+        "RevisionId",
+        *SETTINGS,
+    }
+)
 ARCHITECTURES = ["x86_64"]
 MEMORY_USED_MB = 64
 LONGEST_TIMEOUT = 900
@@ -152,8 +162,11 @@ class Functions:
 
     def _name_of(self, name_or_arn: str) -> str | None:
         """The name in a name or an ARN; None if it is about another Region or account."""
-        match = re.fullmatch(rf"(?:arn:aws:lambda:{self._region.name}:)?(?:{ACCOUNT}:)?"
-                             r"(?:function:)?([A-Za-z0-9_-]+)(?::\$LATEST)?", name_or_arn)
+        match = re.fullmatch(
+            rf"(?:arn:aws:lambda:{self._region.name}:)?(?:{ACCOUNT}:)?"
+            r"(?:function:)?([A-Za-z0-9_-]+)(?::\$LATEST)?",
+            name_or_arn,
+        )
         return match.group(1) if match else None
 
     # -- the API --------------------------------------------------------------------------------
@@ -161,8 +174,10 @@ class Functions:
     def create(self, params: Params) -> Params:
         name = self._name_of(params["FunctionName"])
         if name is None:
-            raise ApiError("InvalidParameterValueException", "The function's ARN is of another "
-                           "Region or account: give its name.")
+            raise ApiError(
+                "InvalidParameterValueException",
+                "The function's ARN is of another Region or account: give its name.",
+            )
         if name in self._functions:
             raise ApiError("ResourceConflictException", f"Function already exist: {name}", 409)
         _check_settings(params)
@@ -170,22 +185,31 @@ class Functions:
         if params.get("PackageType", "Zip") != "Zip":
             raise not_modelled("A function from a container image", "Lambda")
         if not runtime or not params.get("Handler"):
-            raise ApiError("InvalidParameterValueException", "Runtime and Handler are mandatory "
-                           "parameters for functions created with deployment packages.")
+            raise ApiError(
+                "InvalidParameterValueException",
+                "Runtime and Handler are mandatory "
+                "parameters for functions created with deployment packages.",
+            )
         self._check_role(params["Role"])
         files, digest, size = _unzip(params["Code"])
-        function = Function(self._region.name, name, params["Role"], params["Handler"],
-                            runtime, files, digest, size)
+        function = Function(
+            self._region.name, name, params["Role"], params["Handler"], runtime, files, digest, size
+        )
         self._functions[name] = function
         self._configure(function, params)
         return self._configuration(function) | {
-            "State": "Pending", "StateReason": "The function is being created.",
-            "StateReasonCode": "Creating"}
+            "State": "Pending",
+            "StateReason": "The function is being created.",
+            "StateReasonCode": "Creating",
+        }
 
     def get(self, params: Params) -> Params:
         function = self._function(params)
-        result: Params = {"Configuration": self._configuration(function), "Tags": {},
-                          "Code": {"RepositoryType": "S3"}}
+        result: Params = {
+            "Configuration": self._configuration(function),
+            "Tags": {},
+            "Code": {"RepositoryType": "S3"},
+        }
         if function.reserved is not None:
             result["Concurrency"] = {"ReservedConcurrentExecutions": function.reserved}
         return result
@@ -196,9 +220,10 @@ class Functions:
     def list(self, params: Params) -> Params:
         refuse(params, "a function", "MasterRegion", service="Lambda")
         names = [name for name in sorted(self._functions) if name > params.get("Marker", "")]
-        page = names[:params.get("MaxItems", 50)]
-        result: Params = {"Functions": [self._configuration(self._functions[each])
-                                        for each in page]}
+        page = names[: params.get("MaxItems", 50)]
+        result: Params = {
+            "Functions": [self._configuration(self._functions[each]) for each in page]
+        }
         if len(page) < len(names):
             result["NextMarker"] = page[-1]
         return result
@@ -225,8 +250,10 @@ class Functions:
     def delete(self, params: Params) -> Params:
         function = self._function(params)
         if "Qualifier" in params:
-            raise ApiError("InvalidParameterValueException", "$LATEST version cannot be deleted "
-                           "without deleting the function.")
+            raise ApiError(
+                "InvalidParameterValueException",
+                "$LATEST version cannot be deleted without deleting the function.",
+            )
         del self._functions[function.name]
         return {"StatusCode": 204}
 
@@ -236,16 +263,20 @@ class Functions:
         others = self._reserved() - (function.reserved or 0)
         least = self._physics.unreserved_concurrency
         if self._physics.account_concurrency - others - wanted < least:
-            raise ApiError("InvalidParameterValueException", "Specified ReservedConcurrent"
-                           "Executions for function decreases account's UnreservedConcurrent"
-                           f"Execution below its minimum value of [{least}].")
+            raise ApiError(
+                "InvalidParameterValueException",
+                "Specified ReservedConcurrent"
+                "Executions for function decreases account's UnreservedConcurrent"
+                f"Execution below its minimum value of [{least}].",
+            )
         function.reserved = wanted
         return {"ReservedConcurrentExecutions": wanted}
 
     def get_concurrency(self, params: Params) -> Params:
         function = self._function(params)
-        return {} if function.reserved is None else {
-            "ReservedConcurrentExecutions": function.reserved}
+        return (
+            {} if function.reserved is None else {"ReservedConcurrentExecutions": function.reserved}
+        )
 
     def delete_concurrency(self, params: Params) -> Params:
         self._function(params).reserved = None
@@ -254,8 +285,14 @@ class Functions:
     def invoke_api(self, params: Params) -> Params | tuple[simpy.Event, Callable[[Any], Params]]:
         """Invoke: at once (an event to wait for, and how to answer then), later, or not at all."""
         function = self._function(params)
-        refuse(params, "an invocation", "ClientContext", "DurableExecutionName", "TenantId",
-               service="Lambda")
+        refuse(
+            params,
+            "an invocation",
+            "ClientContext",
+            "DurableExecutionName",
+            "TenantId",
+            service="Lambda",
+        )
         kind = params.get("InvocationType", "RequestResponse")
         payload = self._payload(params.get("Payload") or b"{}", kind)
         if kind == "DryRun":
@@ -267,17 +304,24 @@ class Functions:
         return self.invoke(function, payload, Trigger()), lambda result: _answer(result, with_log)
 
     def _payload(self, payload: bytes, kind: str) -> str:
-        limit = (self._physics.async_payload_bytes if kind == "Event"
-                 else self._physics.payload_bytes)
+        limit = (
+            self._physics.async_payload_bytes if kind == "Event" else self._physics.payload_bytes
+        )
         if len(payload) > limit:
-            raise ApiError("RequestTooLargeException", f"{len(payload)} byte payload is too large "
-                           f"for the {kind} invocation type (limit {limit} bytes)", 413)
+            raise ApiError(
+                "RequestTooLargeException",
+                f"{len(payload)} byte payload is too large "
+                f"for the {kind} invocation type (limit {limit} bytes)",
+                413,
+            )
         try:
             text = payload.decode()
             json.loads(text)
         except ValueError as problem:
-            raise ApiError("InvalidRequestContentException",
-                           f"Could not parse request body into json: {problem}") from None
+            raise ApiError(
+                "InvalidRequestContentException",
+                f"Could not parse request body into json: {problem}",
+            ) from None
         return text
 
     def _later(self, name: str, payload: str) -> Any:
@@ -322,15 +366,25 @@ class Functions:
     def _configuration(self, function: Function) -> Params:
         moment = datetime.fromtimestamp(function.modified / MICROSECONDS, UTC)
         configuration: Params = {
-            "FunctionName": function.name, "FunctionArn": function.arn,
-            "Runtime": function.runtime, "Role": function.role, "Handler": function.handler,
-            "CodeSize": function.code_size, "Description": function.description,
-            "Timeout": function.timeout, "MemorySize": function.memory,
+            "FunctionName": function.name,
+            "FunctionArn": function.arn,
+            "Runtime": function.runtime,
+            "Role": function.role,
+            "Handler": function.handler,
+            "CodeSize": function.code_size,
+            "Description": function.description,
+            "Timeout": function.timeout,
+            "MemorySize": function.memory,
             "LastModified": moment.strftime("%Y-%m-%dT%H:%M:%S.000+0000"),
-            "CodeSha256": function.code_sha256, "Version": "$LATEST",
-            "TracingConfig": {"Mode": "PassThrough"}, "RevisionId": function.revision,
-            "State": "Active", "LastUpdateStatus": "Successful", "PackageType": "Zip",
-            "Architectures": ARCHITECTURES, "EphemeralStorage": {"Size": 512},
+            "CodeSha256": function.code_sha256,
+            "Version": "$LATEST",
+            "TracingConfig": {"Mode": "PassThrough"},
+            "RevisionId": function.revision,
+            "State": "Active",
+            "LastUpdateStatus": "Successful",
+            "PackageType": "Zip",
+            "Architectures": ARCHITECTURES,
+            "EphemeralStorage": {"Size": 512},
             "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
             "LoggingConfig": {"LogFormat": "Text", "LogGroup": function.log_group},
         }
@@ -343,16 +397,21 @@ class Functions:
         name, qualifier = params["FunctionName"], params.get("Qualifier", "$LATEST")
         function = self.find(name)
         if function is None or qualifier != "$LATEST":
-            arn = name if name.startswith("arn:") else (
-                f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:{name}")
+            arn = (
+                name
+                if name.startswith("arn:")
+                else (f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:{name}")
+            )
             arn += "" if qualifier == "$LATEST" else f":{qualifier}"
             raise ApiError("ResourceNotFoundException", f"Function not found: {arn}", 404)
         return function
 
     def _check_role(self, arn: str) -> None:
         if not self._world.backing.lambda_may_assume(self._region.name, arn):
-            raise ApiError("InvalidParameterValueException",
-                           "The role defined for the function cannot be assumed by Lambda.")
+            raise ApiError(
+                "InvalidParameterValueException",
+                "The role defined for the function cannot be assumed by Lambda.",
+            )
 
     def _reserved(self) -> int:
         return sum(each.reserved or 0 for each in self._functions.values())
@@ -382,9 +441,18 @@ class Functions:
     def _row(self, function: Function, trigger: Trigger) -> dict[str, Any]:
         now = self._scheduler.now
         age = None if trigger.newest is None else (now - trigger.newest) / MICROSECONDS
-        row = {"function": function.name, "instance": None, "shard": trigger.shard,
-               "lane": trigger.lane, "batch_size": trigger.batch_size, "started": now,
-               "ended": None, "outcome": None, "attempt": trigger.attempt, "iterator_age": age}
+        row = {
+            "function": function.name,
+            "instance": None,
+            "shard": trigger.shard,
+            "lane": trigger.lane,
+            "batch_size": trigger.batch_size,
+            "started": now,
+            "ended": None,
+            "outcome": None,
+            "attempt": trigger.attempt,
+            "iterator_age": age,
+        }
         self.rows.append(row)
         return row
 
@@ -406,27 +474,42 @@ class Functions:
     def _new_instance(self, function: Function) -> Instance:
         function.started_instances += 1
         day = datetime.fromtimestamp(self._scheduler.now / MICROSECONDS, UTC).strftime("%Y/%m/%d")
-        log = LogStream(self._world.logbook, self._region.name, function.log_group,
-                        f"{day}/[$LATEST]{self._rng.getrandbits(128):032x}")
-        instance = Instance(self._world, function, replace(function, idle=[]),
-                            function.started_instances, log)
+        log = LogStream(
+            self._world.logbook,
+            self._region.name,
+            function.log_group,
+            f"{day}/[$LATEST]{self._rng.getrandbits(128):032x}",
+        )
+        instance = Instance(
+            self._world, function, replace(function, idle=[]), function.started_instances, log
+        )
         instance.modules = GuestModules(
-            dict(function.files), environ=self._environ(function, log),
-            now=lambda: self._scheduler.now, sleep=self._scheduler.sleep,
+            dict(function.files),
+            environ=self._environ(function, log),
+            now=lambda: self._scheduler.now,
+            sleep=self._scheduler.sleep,
             rng=random.Random(self._rng.getrandbits(64)),
             session=self._world.guest_session(self._region.name),
-            request_id=lambda: instance.request_id)
+            request_id=lambda: instance.request_id,
+        )
         return instance
 
     def _environ(self, function: Function, log: LogStream) -> dict[str, str]:
         return {
-            "AWS_REGION": function.region, "AWS_DEFAULT_REGION": function.region,
-            "AWS_LAMBDA_FUNCTION_NAME": function.name, "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_REGION": function.region,
+            "AWS_DEFAULT_REGION": function.region,
+            "AWS_LAMBDA_FUNCTION_NAME": function.name,
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
-            "AWS_LAMBDA_LOG_GROUP_NAME": log.group, "AWS_LAMBDA_LOG_STREAM_NAME": log.stream,
-            "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}", "LAMBDA_TASK_ROOT": "/var/task",
-            "_HANDLER": function.handler, "TZ": ":UTC", "LANG": "en_US.UTF-8",
-            **function.environment}
+            "AWS_LAMBDA_LOG_GROUP_NAME": log.group,
+            "AWS_LAMBDA_LOG_STREAM_NAME": log.stream,
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "_HANDLER": function.handler,
+            "TZ": ":UTC",
+            "LANG": "en_US.UTF-8",
+            **function.environment,
+        }
 
     def release(self, instance: Instance, alive: bool) -> None:
         """An invocation is over: its instance waits for the next one, if it is to live on."""
@@ -440,8 +523,14 @@ class Functions:
 class _Run:
     """One invocation, from its instance's first line to the REPORT in the log."""
 
-    def __init__(self, functions: Functions, instance: Instance, payload: str,
-                 row: dict[str, Any], done: simpy.Event) -> None:
+    def __init__(
+        self,
+        functions: Functions,
+        instance: Instance,
+        payload: str,
+        row: dict[str, Any],
+        done: simpy.Event,
+    ) -> None:
         self._functions, self._instance, self._settings = functions, instance, instance.settings
         self._scheduler = functions._scheduler
         self._payload, self._row, self._done = payload, row, done
@@ -487,8 +576,11 @@ class _Run:
         message = f"RequestId: {self._request_id} Error: Runtime exited {why}"
         self._instance.log.write(f"{message}\nRuntime.ExitError\n")
         self._instance.exited = True
-        return Result("error", json.dumps({
-            "errorType": "Runtime.ExitError", "errorMessage": message}), "Unhandled")
+        return Result(
+            "error",
+            json.dumps({"errorType": "Runtime.ExitError", "errorMessage": message}),
+            "Unhandled",
+        )
 
     def _end(self, value: Result | BaseException) -> None:
         self._finish(value if isinstance(value, Result) else self._stopped(value))
@@ -496,16 +588,26 @@ class _Run:
     def _make_context(self) -> Context:
         function, ends = self._settings, self._began + self._settings.timeout * MICROSECONDS
         return Context(
-            function_name=function.name, function_version="$LATEST",
-            invoked_function_arn=function.arn, memory_limit_in_mb=function.memory,
-            aws_request_id=self._request_id, log_group_name=self._instance.log.group,
+            function_name=function.name,
+            function_version="$LATEST",
+            invoked_function_arn=function.arn,
+            memory_limit_in_mb=function.memory,
+            aws_request_id=self._request_id,
+            log_group_name=self._instance.log.group,
             log_stream_name=self._instance.log.stream,
-            remaining=lambda: (ends - self._scheduler.now) // 1000)
+            remaining=lambda: (ends - self._scheduler.now) // 1000,
+        )
 
     def _stopped(self, stop: BaseException) -> Result:
         text = str(stop) or "the invocation was interrupted"
-        return self._error({"errorMessage": text, "errorType": type(stop).__name__,
-                            "requestId": self._request_id, "stackTrace": []})
+        return self._error(
+            {
+                "errorMessage": text,
+                "errorType": type(stop).__name__,
+                "requestId": self._request_id,
+                "stackTrace": [],
+            }
+        )
 
     def _error(self, payload: Params) -> Result:
         self._instance.log.write(error_log(payload))
@@ -517,29 +619,51 @@ class _Run:
         self._scheduler.abandon(self._guest)
         message = f"Task timed out after {self._settings.timeout:.2f} seconds"
         self._instance.log.line(f"{_iso(self._scheduler.now)} {self._request_id} {message}")
-        self._finish(Result("timeout", json.dumps({
-            "errorType": "Sandbox.Timedout",
-            "errorMessage": f"RequestId: {self._request_id} Error: {message}"}), "Unhandled"))
+        self._finish(
+            Result(
+                "timeout",
+                json.dumps(
+                    {
+                        "errorType": "Sandbox.Timedout",
+                        "errorMessage": f"RequestId: {self._request_id} Error: {message}",
+                    }
+                ),
+                "Unhandled",
+            )
+        )
 
     def _finish(self, result: Result) -> None:
         if self._row["outcome"] is not None or self._scheduler.closed:
             return
         self._row |= {"ended": self._scheduler.now, "outcome": result.outcome}
         self._report()
-        broken = result.outcome == "timeout" or self._instance.exited or (
-            result.outcome == "error" and self._instance.handler is None)
+        broken = (
+            result.outcome == "timeout"
+            or self._instance.exited
+            or (result.outcome == "error" and self._instance.handler is None)
+        )
         self._functions.release(self._instance, not broken)
-        self._done.succeed(Result(result.outcome, result.payload, result.error, self._request_id,
-                                  tuple(self._instance.log.tail)))
+        self._done.succeed(
+            Result(
+                result.outcome,
+                result.payload,
+                result.error,
+                self._request_id,
+                tuple(self._instance.log.tail),
+            )
+        )
 
     def _report(self) -> None:
         log, spent = self._instance.log, (self._scheduler.now - self._began) / 1000
         log.finish_line()
         log.line(f"END RequestId: {self._request_id}")
-        parts = [f"REPORT RequestId: {self._request_id}", f"Duration: {spent:.2f} ms",
-                 f"Billed Duration: {int(spent + self.init / 1000) + 1} ms",
-                 f"Memory Size: {self._settings.memory} MB",
-                 f"Max Memory Used: {min(MEMORY_USED_MB, self._settings.memory)} MB"]
+        parts = [
+            f"REPORT RequestId: {self._request_id}",
+            f"Duration: {spent:.2f} ms",
+            f"Billed Duration: {int(spent + self.init / 1000) + 1} ms",
+            f"Memory Size: {self._settings.memory} MB",
+            f"Max Memory Used: {min(MEMORY_USED_MB, self._settings.memory)} MB",
+        ]
         if self.init:
             parts.append(f"Init Duration: {self.init / 1000:.2f} ms")
         log.line("\t".join(parts))
@@ -549,11 +673,12 @@ def _to_json(answer: Any, longest: int) -> str:
     try:
         text = json.dumps(answer, default=_number)
     except (TypeError, ValueError) as problem:
-        raise GuestError("Runtime.MarshalError",
-                         f"Unable to marshal response: {problem}") from None
+        raise GuestError("Runtime.MarshalError", f"Unable to marshal response: {problem}") from None
     if len(text) > longest:
-        raise GuestError("Function.ResponseSizeTooLarge", "Response payload size exceeded maximum "
-                         f"allowed payload size ({longest} bytes).")
+        raise GuestError(
+            "Function.ResponseSizeTooLarge",
+            f"Response payload size exceeded maximum allowed payload size ({longest} bytes).",
+        )
     return text
 
 
@@ -567,8 +692,11 @@ def _number(value: object) -> int | float:
 def _answer(result: Result, with_log: bool) -> Params:
     if result.outcome == "throttled":
         raise ApiError("TooManyRequestsException", "Rate Exceeded.", 429, Reason=result.reason)
-    answer: Params = {"StatusCode": 200, "ExecutedVersion": "$LATEST",
-                      "Payload": result.payload.encode()}
+    answer: Params = {
+        "StatusCode": 200,
+        "ExecutedVersion": "$LATEST",
+        "Payload": result.payload.encode(),
+    }
     if result.error:
         answer["FunctionError"] = result.error
     if with_log:
@@ -583,26 +711,36 @@ def _iso(now: int) -> str:
 
 
 def _check_settings(params: Params) -> None:
-    unknown = sorted(name for name, value in params.items()
-                     if name not in MODELLED and value not in (None, {}, [], False, ""))
+    unknown = sorted(
+        name
+        for name, value in params.items()
+        if name not in MODELLED and value not in (None, {}, [], False, "")
+    )
     if unknown:
         raise not_modelled(f"{', '.join(unknown)} of a function", "Lambda")
     runtime = params.get("Runtime") or "python3"
     if not runtime.startswith("python3"):
         raise not_modelled(f"The runtime {runtime!r}: only Python", "Lambda")
     if params.get("Timeout", 0) > LONGEST_TIMEOUT:
-        raise ApiError("ValidationException", "1 validation error detected: Value "
-                       f"'{params['Timeout']}' at 'timeout' failed to satisfy constraint: Member "
-                       f"must have value less than or equal to {LONGEST_TIMEOUT}")
+        raise ApiError(
+            "ValidationException",
+            "1 validation error detected: Value "
+            f"'{params['Timeout']}' at 'timeout' failed to satisfy constraint: Member "
+            f"must have value less than or equal to {LONGEST_TIMEOUT}",
+        )
     if params.get("Architectures", ARCHITECTURES) != ARCHITECTURES:
         raise not_modelled(f"Architectures={params['Architectures']} of a function", "Lambda")
 
 
 def _refuse_stale(function: Function, params: Params) -> None:
     if params.get("RevisionId", function.revision) != function.revision:
-        raise ApiError("PreconditionFailedException", "The Revision Id provided does not match the "
-                       "latest Revision Id. Call the GetFunction/GetAlias API to retrieve the "
-                       "latest Revision Id", 412)
+        raise ApiError(
+            "PreconditionFailedException",
+            "The Revision Id provided does not match the "
+            "latest Revision Id. Call the GetFunction/GetAlias API to retrieve the "
+            "latest Revision Id",
+            412,
+        )
 
 
 def _unzip(code: Params) -> tuple[dict[str, bytes], str, int]:
@@ -612,14 +750,19 @@ def _unzip(code: Params) -> tuple[dict[str, bytes], str, int]:
     refuse(code, "a function's code", "S3Bucket", "ImageUri", "SourceKMSKeyArn", service="Lambda")
     data = decode_blob(code["ZipFile"])
     if len(data) > 50 * MB:
-        raise ApiError("RequestEntityTooLargeException", "Request must be smaller than 70167211 "
-                       "bytes for the CreateFunction operation", 413)
+        raise ApiError(
+            "RequestEntityTooLargeException",
+            "Request must be smaller than 70167211 bytes for the CreateFunction operation",
+            413,
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()
-                     if not name.endswith("/")}
+            files = {
+                name: archive.read(name) for name in archive.namelist() if not name.endswith("/")
+            }
     except zipfile.BadZipFile:
-        raise ApiError("InvalidParameterValueException",
-                       "Could not unzip uploaded file. Please check your file, then try to "
-                       "upload again.") from None
+        raise ApiError(
+            "InvalidParameterValueException",
+            "Could not unzip uploaded file. Please check your file, then try to upload again.",
+        ) from None
     return files, base64.b64encode(hashlib.sha256(data).digest()).decode(), len(data)

@@ -30,7 +30,7 @@ class Logbook:
         events = self._pending.setdefault((region, group, stream), [])
         longest = self._world.physics.log_event_bytes // (1 if text.isascii() else 4)
         for start in range(0, max(len(text), 1), longest):
-            events.append((moment, text[start:start + longest]))
+            events.append((moment, text[start : start + longest]))
 
     def deliver(self) -> None:
         """Hand over what is pending: called before anybody reads the logs."""
@@ -38,28 +38,41 @@ class Logbook:
         for (region, group, stream), events in pending.items():
             self._make_sure_of(region, group, stream)
             for start in range(0, len(events), EVENTS_PER_CALL):
-                self._call(region, "PutLogEvents", {
-                    "logGroupName": group, "logStreamName": stream,
-                    "logEvents": [{"timestamp": at, "message": text or " "}
-                                  for at, text in events[start:start + EVENTS_PER_CALL]]})
+                self._call(
+                    region,
+                    "PutLogEvents",
+                    {
+                        "logGroupName": group,
+                        "logStreamName": stream,
+                        "logEvents": [
+                            {"timestamp": at, "message": text or " "}
+                            for at, text in events[start : start + EVENTS_PER_CALL]
+                        ],
+                    },
+                )
 
     def _make_sure_of(self, region: str, group: str, stream: str) -> None:
         if (region, group) not in self._known:
             self._call(region, "CreateLogGroup", {"logGroupName": group})
             self._known.add((region, group))
         if (region, group, stream) not in self._known:
-            self._call(region, "CreateLogStream", {
-                "logGroupName": group, "logStreamName": stream})
+            self._call(region, "CreateLogStream", {"logGroupName": group, "logStreamName": stream})
             self._known.add((region, group, stream))
 
     def _call(self, region: str, operation: str, params: dict[str, object]) -> None:
         self._world.backing.request(
-            "logs", region, "POST", "/", HEADERS | {"x-amz-target": f"Logs_20140328.{operation}"},
-            json.dumps(params).encode(), {})
+            "logs",
+            region,
+            "POST",
+            "/",
+            HEADERS | {"x-amz-target": f"Logs_20140328.{operation}"},
+            json.dumps(params).encode(),
+            {},
+        )
 
     def forget(self, *deleted: str) -> None:
         """Somebody deleted this log group (or stream): make it again when there is a line."""
-        self._known = {key for key in self._known if key[:len(deleted)] != deleted}
+        self._known = {key for key in self._known if key[: len(deleted)] != deleted}
 
 
 class LogStream(io.StringIO):

@@ -52,8 +52,9 @@ class PartitionMap:
 
     def __init__(self, count: int) -> None:
         bounds = [RING * number // count for number in range(count + 1)]
-        self._partitions = [Partition(number, low, high) for number, (low, high)
-                            in enumerate(pairwise(bounds))]
+        self._partitions = [
+            Partition(number, low, high) for number, (low, high) in enumerate(pairwise(bounds))
+        ]
         self._lows = bounds[:-1]
         self._next_id = count
 
@@ -83,6 +84,6 @@ class PartitionMap:
         left = Partition(self._next_id, partition.low, cut)
         right = Partition(self._next_id + 1, cut, partition.high)
         self._next_id += 2
-        self._partitions[index:index + 1] = [left, right]
-        self._lows[index:index + 1] = [left.low, right.low]
+        self._partitions[index : index + 1] = [left, right]
+        self._lows[index : index + 1] = [left.low, right.low]
         return left, right

@@ -24,15 +24,28 @@ if TYPE_CHECKING:
 Need = tuple[str, str]
 """An IAM action and the ARN of the resource it is asked for."""
 
-_TRANSACTION_ACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem",
-                        "ConditionCheck": "ConditionCheckItem", "Get": "GetItem"}
-_STATEMENT_LISTS = {"ExecuteStatement": "", "BatchExecuteStatement": "Statements",
-                    "ExecuteTransaction": "TransactStatements"}
+_TRANSACTION_ACTIONS = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+    "Get": "GetItem",
+}
+_STATEMENT_LISTS = {
+    "ExecuteStatement": "",
+    "BatchExecuteStatement": "Statements",
+    "ExecuteTransaction": "TransactStatements",
+}
 """Where each PartiQL operation has its statements, if it has several."""
 
 
-_CODES = {"iam": "AccessDenied", "sts": "AccessDenied", "s3": "AccessDenied",
-          "sqs": "AccessDenied", "sns": "AuthorizationError"}
+_CODES = {
+    "iam": "AccessDenied",
+    "sts": "AccessDenied",
+    "s3": "AccessDenied",
+    "sqs": "AccessDenied",
+    "sns": "AuthorizationError",
+}
 """What a service calls the refusal, where it is not AccessDeniedException."""
 _FORBIDDEN = ("lambda", "iam", "sts", "sns", "sqs", "s3")
 """Services whose refusal is HTTP 403; it is 400 elsewhere."""
@@ -41,7 +54,9 @@ _STATEMENT = re.compile(
     r"\s*(?:EXISTS\s*\(\s*)?(?P<verb>SELECT|INSERT|UPDATE|DELETE)\b"
     r"(?:(?<=SELECT)(?:\"[^\"]*\"|[^\"])*?\bFROM\b|(?<=INSERT)\s+INTO\b|(?<=DELETE)\s+FROM\b"
     r"|(?<=UPDATE))\s*"
-    r"(?P<table>\"[^\"]+\"|[\w-]+)(?:\.(?P<index>\"[^\"]+\"|[\w-]+))?", re.IGNORECASE | re.DOTALL)
+    r"(?P<table>\"[^\"]+\"|[\w-]+)(?:\.(?P<index>\"[^\"]+\"|[\w-]+))?",
+    re.IGNORECASE | re.DOTALL,
+)
 """As much of a PartiQL statement as tells what it does, and to which table or index."""
 
 
@@ -64,7 +79,8 @@ class Permissions:
         if key not in self._decisions:
             region = resource.split(":")[3] if resource.count(":") > 4 else ""
             self._decisions[key] = self._world.backing.decide(
-                region or self._world.home, role, action, resource)
+                region or self._world.home, role, action, resource
+            )
         return self._decisions[key]
 
     def check(self, request: Request, role: str, session: str) -> None:
@@ -74,13 +90,17 @@ class Permissions:
             if decision != "Allow":
                 name = role.rpartition("/")[2]
                 user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}"
-                reason = ("with an explicit deny in an identity-based policy"
-                          if decision == "Deny" else
-                          f"because no identity-based policy allows the {action} action")
+                reason = (
+                    "with an explicit deny in an identity-based policy"
+                    if decision == "Deny"
+                    else f"because no identity-based policy allows the {action} action"
+                )
                 raise ApiError(
                     _CODES.get(request.service, "AccessDeniedException"),
                     f"User: {user} is not authorized to perform: {action} on resource: {resource} "
-                    f"{reason}", 403 if request.service in _FORBIDDEN else 400)
+                    f"{reason}",
+                    403 if request.service in _FORBIDDEN else 400,
+                )
 
 
 def needs(world: World, request: Request) -> Iterator[Need]:
@@ -98,18 +118,32 @@ def needs(world: World, request: Request) -> Iterator[Need]:
     elif request.service == "lambda":
         name = request.path.rpartition("/functions/")[2].partition("/")[0]
         action = "InvokeFunction" if request.operation == "Invoke" else request.operation
-        yield f"lambda:{action}", (name if name.startswith("arn:") else
-                                   f"arn:aws:lambda:{request.region}:{ACCOUNT}:function:{name}")
+        yield (
+            f"lambda:{action}",
+            (
+                name
+                if name.startswith("arn:")
+                else f"arn:aws:lambda:{request.region}:{ACCOUNT}:function:{name}"
+            ),
+        )
     elif request.service == "iam":
         given = parse_qs(request.body.decode())
         role, policy = given.get("RoleName", [""])[0], given.get("PolicyArn", ["*"])[0]
-        yield (f"iam:{request.operation}",
-               f"arn:aws:iam::{ACCOUNT}:role/{role}" if role else policy)
+        yield (
+            f"iam:{request.operation}",
+            f"arn:aws:iam::{ACCOUNT}:role/{role}" if role else policy,
+        )
     else:
         form = parse_qs(request.body.decode()) if request.service in ("sns", "sts") else {}
         needed, resource = world.backing.needs(
-            request.service, request.region, request.method, request.path, request.headers,
-            request.body, {**request.query, **form})
+            request.service,
+            request.region,
+            request.method,
+            request.path,
+            request.headers,
+            request.body,
+            {**request.query, **form},
+        )
         if needed is not None:
             yield needed, resource
 
@@ -120,8 +154,10 @@ def _for_tables(world: World, request: Request) -> Iterator[Need]:
     if "TransactItems" in body:
         for member in body["TransactItems"]:
             for kind, action in member.items():
-                yield (f"dynamodb:{_TRANSACTION_ACTIONS.get(kind, kind)}",
-                       _table_arn(request, action.get("TableName")))
+                yield (
+                    f"dynamodb:{_TRANSACTION_ACTIONS.get(kind, kind)}",
+                    _table_arn(request, action.get("TableName")),
+                )
     elif "RequestItems" in body:
         for name in body["RequestItems"]:
             yield f"dynamodb:{operation}", _table_arn(request, name)
@@ -135,8 +171,14 @@ def _for_tables(world: World, request: Request) -> Iterator[Need]:
             yield _for_statement(request, str(member.get("Statement", "")))
     else:
         needed, resource = world.backing.needs(
-            "dynamodb", request.region, request.method, request.path, request.headers,
-            request.body, request.query)
+            "dynamodb",
+            request.region,
+            request.method,
+            request.path,
+            request.headers,
+            request.body,
+            request.query,
+        )
         yield needed or f"dynamodb:{operation}", resource
 
 
@@ -147,8 +189,10 @@ def _for_statement(request: Request, statement: str) -> Need:
         return f"dynamodb:{request.operation}", "*"  # no statement at all: refused in any case
     arn = _table_arn(request, found["table"].strip('"'))
     index = (found["index"] or "").strip('"')
-    return (f"dynamodb:PartiQL{found['verb'].capitalize()}",
-            f"{arn}/index/{index}" if index else arn)
+    return (
+        f"dynamodb:PartiQL{found['verb'].capitalize()}",
+        f"{arn}/index/{index}" if index else arn,
+    )
 
 
 def _table_arn(request: Request, name: Any) -> str:

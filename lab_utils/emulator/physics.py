@@ -24,10 +24,22 @@ MICROSECONDS = 1_000_000
 
 Range = tuple[float, float]
 
-ABOVE_ZERO = frozenset({
-    "on_demand_partitions", "partition_writes", "partition_reads", "rollover", "shards_per_page",
-    "stream_read_records", "kinesis_read_records", "dynamodb_poll", "kinesis_poll",
-    "throttle_delay", "retry_delay", "log_event_bytes"})
+ABOVE_ZERO = frozenset(
+    {
+        "on_demand_partitions",
+        "partition_writes",
+        "partition_reads",
+        "rollover",
+        "shards_per_page",
+        "stream_read_records",
+        "kinesis_read_records",
+        "dynamodb_poll",
+        "kinesis_poll",
+        "throttle_delay",
+        "retry_delay",
+        "log_event_bytes",
+    }
+)
 """Constants with which, at zero, the same thing would happen again and again at one instant."""
 
 
@@ -49,7 +61,8 @@ class Physics:
 
     # -- tables and their partitions
     on_demand_partitions: int = assumed(
-        4, "a new on-demand table's warm throughput is 4,000 writes/s, and a partition takes 1,000")
+        4, "a new on-demand table's warm throughput is 4,000 writes/s, and a partition takes 1,000"
+    )
     partition_writes: int = documented(1000, "Developer Guide, best practices for partition keys")
     partition_reads: int = documented(3000, "Developer Guide, best practices for partition keys")
     warm_reads: int = documented(12000, "Developer Guide, warm throughput")
@@ -59,7 +72,8 @@ class Physics:
     # -- streams of a table
     retention: float = documented(24 * HOUR, "Developer Guide, change data capture with Streams")
     rollover: Range = observed(
-        (4.0 * HOUR, 4.5 * HOUR), "gaps of 4.04 to 4.50 h in the sample of DescribeStream")
+        (4.0 * HOUR, 4.5 * HOUR), "gaps of 4.04 to 4.50 h in the sample of DescribeStream"
+    )
     stream_iterator_life: float = documented(15 * 60.0, "API reference, GetShardIterator")
     stream_read_records: int = documented(1000, "API reference, Streams GetRecords")
     stream_read_bytes: int = documented(1 * MB, "API reference, Streams GetRecords")
@@ -81,11 +95,14 @@ class Physics:
     unreserved_concurrency: int = documented(100, "Lambda Developer Guide, reserved concurrency")
     async_retries: int = documented(2, "Lambda Developer Guide, asynchronous invocation")
     async_retry_delays: tuple[float, ...] = documented(
-        (60.0, 120.0), "Lambda Developer Guide, asynchronous invocation")
+        (60.0, 120.0), "Lambda Developer Guide, asynchronous invocation"
+    )
     async_throttle_delay: Range = documented(
-        (1.0, 300.0), "Lambda Developer Guide, asynchronous invocation: doubled from try to try")
+        (1.0, 300.0), "Lambda Developer Guide, asynchronous invocation: doubled from try to try"
+    )
     async_event_life: float = documented(
-        6 * HOUR, "Lambda Developer Guide, asynchronous invocation")
+        6 * HOUR, "Lambda Developer Guide, asynchronous invocation"
+    )
     cold_start: Range = assumed((0.18, 0.32), "a small Python function, before its own imports")
     invoke_overhead: Range = assumed((0.001, 0.003), "from the poller to the handler's first line")
     payload_rate: float = assumed(20.0 * MB, "bytes a second, to hand over and parse a payload")
@@ -103,7 +120,8 @@ class Physics:
     retry_ceiling: float = assumed(60.0, "the schedule of back-off is not published")
     throttle_delay: Range = assumed((0.1, 0.4), "how soon a throttled poller asks again")
     throttle_patience: int = assumed(
-        16, "so many throttles in a row, and a poller begins to ask less often")
+        16, "so many throttles in a row, and a poller begins to ask less often"
+    )
 
     # -- latencies of API calls, shortest and longest; how they lie between is assumed as well
     read_latency: Range = assumed((0.002, 0.004), "single-digit milliseconds")
@@ -121,7 +139,8 @@ class Physics:
             if any(not isinstance(part, kinds) or not least <= part < math.inf for part in parts):
                 raise LabError(
                     f"{given} must be {'more than zero' if least else 'zero or more'}: give "
-                    f"{'a whole number' if each.type == 'int' else 'a number of seconds'}.")
+                    f"{'a whole number' if each.type == 'int' else 'a number of seconds'}."
+                )
             if each.type == "Range" and (len(parts) != 2 or parts[0] > parts[1]):
                 raise LabError(f"{given} must be a pair (shortest, longest).")
 
@@ -143,5 +162,7 @@ def between(rng: random.Random, bounds: Range) -> int:
 
 def as_records(physics: Physics) -> list[dict[str, Any]]:
     """The constants as rows (name, value, mark, source), for the page that lists them all."""
-    return [{"name": each.name, "value": getattr(physics, each.name), **each.metadata}
-            for each in fields(physics)]
+    return [
+        {"name": each.name, "value": getattr(physics, each.name), **each.metadata}
+        for each in fields(physics)
+    ]

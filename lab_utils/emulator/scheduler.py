@@ -65,8 +65,9 @@ class GuestGreenlet(greenlet.greenlet):  # type: ignore[misc]
 class Guest:
     """One run of foreign code in virtual time. `done` is the event of its outcome."""
 
-    def __init__(self, scheduler: Scheduler, work: Callable[[], Any], owner: Any,
-                 stdout: TextIO | None) -> None:
+    def __init__(
+        self, scheduler: Scheduler, work: Callable[[], Any], owner: Any, stdout: TextIO | None
+    ) -> None:
         self.scheduler = scheduler
         self.owner = owner
         self.stdout = stdout if stdout is not None else io.StringIO()
@@ -153,8 +154,10 @@ class Scheduler:
 
     def _refuse_foreign_threads(self) -> None:
         if self.in_foreign_thread:
-            raise LabError("Only the thread that opened the lab can wait in virtual time: "
-                           "do the waiting outside of threads of your own.")
+            raise LabError(
+                "Only the thread that opened the lab can wait in virtual time: "
+                "do the waiting outside of threads of your own."
+            )
 
     # -- guests ----------------------------------------------------------------------------
 
@@ -214,8 +217,10 @@ class Scheduler:
         self.check_open()
         self._refuse_foreign_threads()
         if self._running:
-            raise LabError("Virtual time cannot be moved while it is being moved: "
-                           "call the lab from a cell, not from inside one of its own callbacks.")
+            raise LabError(
+                "Virtual time cannot be moved while it is being moved: "
+                "call the lab from a cell, not from inside one of its own callbacks."
+            )
         self._running = True
         collect_every = gc.get_threshold()
         gc.set_threshold(GARBAGE_EVERY, *collect_every[1:])
@@ -290,7 +295,8 @@ class Scheduler:
         if current_guest() is not None and not self.critical:
             raise GuestOverrun(
                 f"the function computed for {COMPUTING_LIMIT:.0f} seconds of real time without "
-                "calling AWS or sleeping, and virtual time stood still meanwhile")
+                "calling AWS or sleeping, and virtual time stood still meanwhile"
+            )
 
     # -- the end ---------------------------------------------------------------------------
 

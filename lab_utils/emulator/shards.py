@@ -99,7 +99,8 @@ class Shard:
     def position_of(self, sequence: int) -> int:
         """The position of the first record whose sequence number is not below `sequence`."""
         return self.trimmed + bisect.bisect_left(
-            self.records, sequence, key=lambda record: record.sequence)
+            self.records, sequence, key=lambda record: record.sequence
+        )
 
     def position_at(self, moment: int) -> int:
         """The position of the first record that is not older than a moment."""

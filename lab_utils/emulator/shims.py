@@ -36,8 +36,6 @@ HIDDEN_BUILTINS = ("display", "get_ipython", "__IPYTHON__")
 """What a notebook adds to the builtins; Lambda has none of it."""
 
 
-
-
 class Shim(ModuleType):
     """A real module's names with some of them replaced.
 

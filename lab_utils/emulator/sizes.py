@@ -24,7 +24,7 @@ def _text(text: str) -> int:
 
 
 def _value(typed: dict[str, Any]) -> int:
-    (kind, value), = typed.items()
+    ((kind, value),) = typed.items()
     if kind == "S":
         return _text(value)
     if kind == "N":

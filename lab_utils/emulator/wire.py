@@ -47,8 +47,13 @@ def parse_json(body: bytes) -> Params:
     return params
 
 
-def parse_rest(model: OperationModel, path: str, query: Mapping[str, list[str]],
-               headers: Mapping[str, str], body: bytes) -> Params:
+def parse_rest(
+    model: OperationModel,
+    path: str,
+    query: Mapping[str, list[str]],
+    headers: Mapping[str, str],
+    body: bytes,
+) -> Params:
     """The members of a REST request, gathered from its path, query, headers and body."""
     shape = model.input_shape
     if shape is None:
@@ -73,8 +78,9 @@ def find_operation(service: ServiceModel, method: str, path: str) -> OperationMo
     """Which operation of a REST service a request is for."""
     for name in service.operation_names:
         model = service.operation_model(name)
-        if model.http["method"] == method and _path_pattern(
-                model.http["requestUri"]).fullmatch(path):
+        if model.http["method"] == method and _path_pattern(model.http["requestUri"]).fullmatch(
+            path
+        ):
             return model
     return None
 
@@ -111,10 +117,14 @@ def unchunked(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], byt
         parts.append(stream.read(size))
         stream.readline()
     trailer = dict(line.decode().strip().split(":", 1) for line in stream if line.strip())
-    kept = {name: value for name, value in headers.items()
-            if name not in ("transfer-encoding", "x-amz-trailer", "x-amz-decoded-content-length")}
-    encodings = [each for each in re.split(r",\s*", kept.pop("content-encoding"))
-                 if each != "aws-chunked"]
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in ("transfer-encoding", "x-amz-trailer", "x-amz-decoded-content-length")
+    }
+    encodings = [
+        each for each in re.split(r",\s*", kept.pop("content-encoding")) if each != "aws-chunked"
+    ]
     if encodings:
         kept["content-encoding"] = ", ".join(encodings)
     whole = b"".join(parts)
@@ -124,14 +134,21 @@ def unchunked(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], byt
 # -- validation -----------------------------------------------------------------------------------
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "structure": (dict,), "map": (dict,), "list": (list,), "string": (str,), "boolean": (bool,),
-    "integer": (int,), "long": (int,), "float": (int, float), "double": (int, float),
-    "timestamp": (int, float, str), "blob": (str, bytes),
+    "structure": (dict,),
+    "map": (dict,),
+    "list": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+    "timestamp": (int, float, str),
+    "blob": (str, bytes),
 }
 
 
-def validate(shape: Shape | None, params: Params,
-             code: str = "ValidationException") -> None:
+def validate(shape: Shape | None, params: Params, code: str = "ValidationException") -> None:
     """Refuse a request that the service's model does not allow, in AWS's words.
 
     Wrong types are a SerializationException; values out of bounds are `code`. Members that the
@@ -152,8 +169,9 @@ def _check_types(shape: Shape, value: Any) -> None:
         return
     kind = shape.type_name
     if not _fits(kind, value):
-        raise ApiError("SerializationException", f"{type(value).__name__} cannot be converted "
-                       f"to {shape.name}")
+        raise ApiError(
+            "SerializationException", f"{type(value).__name__} cannot be converted to {shape.name}"
+        )
     if kind == "structure":
         for name, member in shape.members.items():
             _check_types(member, value.get(name))
@@ -194,8 +212,9 @@ def _check_members(shape: Shape, value: Params, path: str, errors: list[str]) ->
     for name, member in shape.members.items():
         inner = f"{path}.{_camel(name)}" if path else _camel(name)
         if value.get(name) is None and name in getattr(shape, "required_members", ()):
-            errors.append(f"Value null at '{inner}' failed to satisfy constraint: "
-                          "Member must not be null")
+            errors.append(
+                f"Value null at '{inner}' failed to satisfy constraint: Member must not be null"
+            )
         _check_constraints(member, value.get(name), inner, errors)
 
 
@@ -211,8 +230,7 @@ def _check_string(shape: Shape, value: str, complain: str, errors: list[str]) ->
         errors.append(f"{complain}satisfy regular expression pattern: {limits['pattern']}")
 
 
-def _check_length(length: int, limits: Mapping[str, Any], complain: str,
-                  errors: list[str]) -> None:
+def _check_length(length: int, limits: Mapping[str, Any], complain: str, errors: list[str]) -> None:
     if "min" in limits and length < limits["min"]:
         errors.append(f"{complain}have length greater than or equal to {limits['min']}")
     if "max" in limits and length > limits["max"]:
@@ -248,8 +266,11 @@ def decode_blob(text: str | bytes) -> bytes:
 
 
 def json_answer(result: Params, version: str = "1.0") -> HttpAnswer:
-    return HttpAnswer(200, {"content-type": f"application/x-amz-json-{version}"},
-                      json.dumps(result, separators=(",", ":")).encode())
+    return HttpAnswer(
+        200,
+        {"content-type": f"application/x-amz-json-{version}"},
+        json.dumps(result, separators=(",", ":")).encode(),
+    )
 
 
 def rest_answer(model: OperationModel, result: Params) -> HttpAnswer:
@@ -270,8 +291,11 @@ def rest_answer(model: OperationModel, result: Params) -> HttpAnswer:
             body = value
         else:
             body[name] = value
-    return HttpAnswer(status, headers, body if isinstance(body, bytes)
-                      else json.dumps(body, separators=(",", ":")).encode())
+    return HttpAnswer(
+        status,
+        headers,
+        body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode(),
+    )
 
 
 def error_answer(protocol: str, error: ApiError) -> HttpAnswer:
@@ -293,6 +317,9 @@ def _xml_error(protocol: str, error: ApiError) -> HttpAnswer:
     from xml.sax.saxutils import escape
 
     inner = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
-    text = (f"<Error>{inner}</Error>" if protocol == "rest-xml" else
-            f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error></ErrorResponse>")
+    text = (
+        f"<Error>{inner}</Error>"
+        if protocol == "rest-xml"
+        else f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error></ErrorResponse>"
+    )
     return HttpAnswer(error.status, {"content-type": "text/xml"}, text.encode())

@@ -57,14 +57,31 @@ class Region:
         physics = self.world.physics
         if arn.startswith("arn:aws:kinesis:"):
             data_stream = self.kinesis.find(arn)
-            return None if data_stream is None else Source(
-                arn, data_stream.log, microseconds(physics.kinesis_poll),
-                physics.kinesis_read_records, physics.kinesis_read_bytes,
-                kinesis_envelope(arn, self.name))
+            return (
+                None
+                if data_stream is None
+                else Source(
+                    arn,
+                    data_stream.log,
+                    microseconds(physics.kinesis_poll),
+                    physics.kinesis_read_records,
+                    physics.kinesis_read_bytes,
+                    kinesis_envelope(arn, self.name),
+                )
+            )
         table_stream = self.streams.find(arn)
-        return None if table_stream is None else Source(
-            arn, table_stream.log, microseconds(physics.dynamodb_poll),
-            physics.stream_read_records, physics.stream_read_bytes, dynamodb_envelope(arn))
+        return (
+            None
+            if table_stream is None
+            else Source(
+                arn,
+                table_stream.log,
+                microseconds(physics.dynamodb_poll),
+                physics.stream_read_records,
+                physics.stream_read_bytes,
+                dynamodb_envelope(arn),
+            )
+        )
 
 
 class World:
@@ -116,8 +133,9 @@ class World:
         return self._guest_sessions[region]
 
     def _session(self, region: str, send: Send) -> LabSession:
-        return make_session(region=region, send=send, wait=self.scheduler.sleep,
-                            rng=self.rng("retries"))
+        return make_session(
+            region=region, send=send, wait=self.scheduler.sleep, rng=self.rng("retries")
+        )
 
     def close(self) -> None:
         """End all guests and forget everything."""
