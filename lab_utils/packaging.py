@@ -36,13 +36,13 @@ def package(handler: Path | str | Callable[..., Any]) -> Package:
         from lab_utils.cells import cell_source
 
         return _zipped("app", cell_source(handler), handler.__name__)
-    if isinstance(handler, str) and "\n" in handler:
+    if isinstance(handler, str) and ("\n" in handler or "def " in handler):
         return _zipped("app", handler, _entry_point(handler, "the source text"))
     path = Path(handler)
     if not _is_file(path):
         raise LabError(
             f"There is no file {handler}: give deploy_function a path to a Python file, "
-            "a source text of several lines, or a function."
+            "a source text with a function named handler, or a function."
         )
     source = path.read_text(encoding="utf-8")
     return _zipped(path.stem, source, _entry_point(source, path.name))

@@ -1,4 +1,4 @@
-"""The lab's door: queues that let wait, missing bodies, threads that call by themselves."""
+"""The lab's door: queues that let wait, bodies left out, threads that call by themselves."""
 
 from __future__ import annotations
 

@@ -67,12 +67,15 @@ def test_the_same_code_makes_the_same_zip():
     assert package(SOURCE).zip != package(SOURCE + "\n").zip
 
 
+def test_a_text_of_one_line_is_a_text():
+    assert package("def handler(event, context): return 1").handler == "app.handler"
+
+
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
         ("nowhere.py", "There is no file nowhere.py"),
-        ("def handler(event, context): return 1", "There is no file def handler"),
-        ("def handler(event, context): return 1;" * 300, "There is no file def handler"),
+        ("nowhere" * 1000, "There is no file nowhere"),
         ("def other(event, context):\n    pass\n", "has no function named handler"),
         ("x = 1\ndef handler(event, context)\n    pass\n", "line 2: expected ':'"),
     ],
