@@ -565,7 +565,7 @@ ERRORS: dict[str, tuple[str, Item, str, str]] = {
         "update_table",
         {"TableName": "Table", "BillingMode": "PROVISIONED"},
         "NotImplemented",
-        "is not modelled by DynamoDB",
+        "is not modelled in the lab's DynamoDB",
     ),
     "two writes in one member": (
         "transact_write_items",

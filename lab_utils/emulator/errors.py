@@ -19,14 +19,12 @@ class ApiError(Exception):
         self.extra = extra
 
 
-def not_modelled(what: str, service: str = "the lab") -> ApiError:
+def not_modelled(what: str, service: str) -> ApiError:
     """Refuse what the emulator does not model; silence would teach something false.
 
     `NotImplemented` is no code of AWS's JSON services, so nobody takes it for AWS's own answer.
     """
-    return ApiError(
-        "NotImplemented", f"{what} is not modelled by {service} (embedded target).", 501
-    )
+    return ApiError("NotImplemented", f"{what} is not modelled in the lab's {service} yet.", 501)
 
 
 def refuse(params: dict[str, Any], thing: str, *names: str, service: str) -> None:
