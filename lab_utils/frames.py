@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lab_utils.emulator.event_source_mappings import Mapping, Poller
     from lab_utils.emulator.world import World
 
+SHORTEST_STEP = microseconds(0.01)
 INVOCATION_COLUMNS = [
     "function",
     "instance",
@@ -51,8 +52,8 @@ def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:
     """Records waiting and the age of the oldest, per function, at steps of `every` seconds."""
     import pandas as pd
 
-    if every <= 0:
-        raise LabError(f"every={every} must be more than zero seconds.")
+    if microseconds(every) < SHORTEST_STEP:
+        raise LabError(f"every={every} is too short a step: give a hundredth of a second or more.")
     step, rows = microseconds(every), []
     mappings = [
         mapping
@@ -72,10 +73,10 @@ def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:
         (mapping, [_Line(poller) for poller in mapping.pollers.values()]) for mapping in mappings
     ]
     begins = [line.arrivals[0] for _, each in lines for line in each if line.arrivals]
+    moments = range(min(begins) - step, world.scheduler.now + step, step) if begins else ()
     for mapping, waiting_lines in lines:
-        for moment in range(min(begins, default=0) - step, world.scheduler.now + step, step):
-            if begins:
-                rows.append(_look(mapping, waiting_lines, min(moment, world.scheduler.now)))
+        for moment in moments:
+            rows.append(_look(mapping, waiting_lines, min(moment, world.scheduler.now)))
     frame = pd.DataFrame(rows, columns=["at", "function", "waiting", "age"])
     return frame.astype({"waiting": "int64", "age": "float64"})
 

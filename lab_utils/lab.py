@@ -71,8 +71,7 @@ class Lab:
 
     def client(self, name: str) -> Any:
         """A boto3 client of the lab. It reaches this lab and nothing else."""
-        if self._closed:
-            raise LabClosed("This lab is closed: open another with open_lab().")
+        self._check_open()
         if name not in SERVICES:
             raise LabError(f"The lab has no service {name!r}: it has {', '.join(SERVICES)}.")
         if name not in self._clients:
@@ -200,9 +199,15 @@ class Lab:
         """Is this target ready for a class, and if not, what is missing?"""
         from lab_utils.doctor import examine
 
+        self._check_open()
         return examine(self)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LabClosed("This lab is closed: open another with open_lab().")
+
     def _world(self, feature: str) -> World:
+        self._check_open()
         if not isinstance(self._target, Embedded):
             raise NotOnThisTarget(
                 f"{self.target} cannot {FEATURES[feature]}: run this with LAB_TARGET=embedded."
@@ -213,6 +218,7 @@ class Lab:
 
     def reset(self) -> None:
         """Begin again as after `open_lab`: nothing that was made is left. Ask for new clients."""
+        self._check_open()
         self._remove_what_was_made()
         self._clients.clear()
         self._target.reset()

@@ -13,7 +13,7 @@ def progress(items: Sequence[Item], doing: str) -> Iterator[Item] | Iterable[Ite
     """The items one by one, with a bar that says how far it got and vanishes at the end."""
     if os.environ.get("LAB_PROGRESS", "1") == "0":
         return items
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     bar: Iterable[Item] = tqdm(items, desc=doing, leave=False)
     return bar

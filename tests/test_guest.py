@@ -24,6 +24,7 @@ import botocore.session
 import pytest
 from botocore.awsrequest import AWSResponse, HeadersDict
 
+import lab_utils as lu
 from lab_utils.cells import cell_source
 from lab_utils.emulator import sessions
 from lab_utils.emulator.guest import (
@@ -887,7 +888,7 @@ def test_error_log() -> None:
     assert lines[-1] == '\u00a0\u00a0\u00a0\u00a0raise Problem(f"no {x}")'
 
 
-def test_traceback_module_shows_source_and_close_forgets_it() -> None:
+def test_traceback_module_shows_source_until_the_last_lab_closes() -> None:
     guest = Instance("""
         import traceback
         def handler(event, context):
@@ -901,9 +902,9 @@ def test_traceback_module_shows_source_and_close_forgets_it() -> None:
     other.run()
     guest.modules.activate()
     assert 'event["nope"]' in guest.run({})
-    other.modules.close()
-    assert "/var/task/app.py" in linecache.cache
-    guest.modules.close()
+    with lu.open_lab("embedded"):
+        lu.open_lab("embedded").close()
+        assert "/var/task/app.py" in linecache.cache
     assert "/var/task/app.py" not in linecache.cache
 
 

@@ -63,7 +63,7 @@ def test_a_report_names_the_widest_errors_first():
 def test_a_report_says_when_nothing_arrived():
     silent = played(observed=dict.fromkeys(BURST.expected, 0), message_count=0)
     assert silent.points == 0
-    assert "nothing arrived: is every link" in silent.report()
+    assert "nothing arrived: is every link connected?" in silent.report()
 
 
 def test_a_scoreboard_adds_rounds_up():

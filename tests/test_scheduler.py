@@ -519,7 +519,7 @@ def test_a_closed_lab_says_so_in_one_sentence(lab: Lab) -> None:
     dynamodb, clock = lab.client("dynamodb"), lab.clock
     lab.close()
     lab.close()
-    sentence = r"^This lab is closed: open another with open_lab\(\)\.$"
+    sentence = r"^This lab is closed: open another with open_lab\(\)"
     for call in (
         dynamodb.list_tables,
         lambda: clock.advance(seconds=1),

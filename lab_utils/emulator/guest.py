@@ -321,15 +321,6 @@ class GuestModules:
         """Show these sources in tracebacks; functions share the name /var/task/app.py."""
         linecache.cache.update(self._zip.linecache_entries)
 
-    def close(self) -> None:
-        """Forget the modules and their sources."""
-        for filename, entry in self._zip.linecache_entries.items():
-            if linecache.cache.get(filename) is entry:
-                del linecache.cache[filename]
-        self._modules.clear()
-        self._shims.clear()
-        self._clients.clear()
-
     def _load_for_handler(self, name: str) -> ModuleType:
         if name.split(".")[0] in sys.builtin_module_names:
             message = f"Cannot use built-in module {name} as a handler module"
@@ -602,6 +593,12 @@ class GuestModules:
             botocore.session,
             {"Session": Session, "get_session": lambda env_vars=None: Session(env_vars)},
         )
+
+
+def forget_sources() -> None:
+    """The last lab is closed: tracebacks show no function any more."""
+    for filename in [name for name in linecache.cache if name.startswith(ROOT + "/")]:
+        del linecache.cache[filename]
 
 
 def _atexit_names() -> Names:

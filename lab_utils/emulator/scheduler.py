@@ -238,7 +238,10 @@ class Scheduler:
 
     def check_open(self) -> None:
         if self.closed:
-            raise LabClosed("This lab is closed: open another with open_lab().")
+            raise LabClosed(
+                "This lab is closed: open another with open_lab(), or, if it was begun again with "
+                "reset(), ask it for new clients."
+            )
 
     def _run_to(self, moment: int) -> None:
         while self.env.peek() <= moment:
@@ -295,7 +298,7 @@ class Scheduler:
         if current_guest() is not None and not self.critical:
             raise GuestOverrun(
                 f"the function computed for {COMPUTING_LIMIT:.0f} seconds of real time without "
-                "calling AWS or sleeping, and virtual time stood still meanwhile"
+                "calling AWS or sleeping, and virtual time stood still meanwhile: let its loop end"
             )
 
     # -- the end ---------------------------------------------------------------------------

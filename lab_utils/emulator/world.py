@@ -18,6 +18,7 @@ from lab_utils.emulator.event_source_mappings import (
     kinesis_envelope,
 )
 from lab_utils.emulator.gateway import Gateway
+from lab_utils.emulator.guest import forget_sources
 from lab_utils.emulator.kinesis import Kinesis
 from lab_utils.emulator.lambda_functions import Functions
 from lab_utils.emulator.logbook import Logbook
@@ -146,6 +147,7 @@ class World:
             World._open -= 1
             if not World._open:
                 remove_router(_ROUTER)
+                forget_sources()
 
     def records(self) -> list[dict[str, Any]]:
         """The rows of all invocations, in the order in which they began."""

@@ -271,12 +271,13 @@ def _name_groups(
     ax: Axes, invocations: Frame, rows: dict[_Lane, float], colours: dict[str, str]
 ) -> None:
     """Each function's name above its rows, with how often it ran."""
-    runs = invocations.groupby("function", sort=False).size()
+    ran = invocations["outcome"] != "throttled"
+    runs = ran.groupby(invocations["function"], sort=False).sum()
     left = ax.get_xlim()[0]
     for function, count in runs.items():
         top = min(y for lane, y in rows.items() if lane.function == function)
         ax.axhline(top - 1.45, color=tint(MUTED, 0.35), linewidth=0.8, zorder=1)
-        words = f" {count:,} invocation" + "s" * (count > 1)
+        words = f" {count:,} invocation" + "s" * (count != 1)
         colour = darker(colours.get(function, INK))
         name = ax.annotate(function, (left, top - 0.6), fontsize=TEXT, fontweight="bold",
                            color=colour, va="bottom", zorder=5)  # fmt: skip
