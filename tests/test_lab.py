@@ -379,11 +379,24 @@ def test_the_doctor_finds_the_embedded_target_well(lab):
     assert text.startswith("embedded: ready for class\n")
     assert "NO" not in text
     assert found.cannot == ()
-    lab.close()
+    lab._target.world.close()
     ill = lab.doctor()
     assert not ill.ready
     assert "NOT ready" in repr(ill)
     assert "-> " in repr(ill)
+
+
+def test_a_closed_lab_shows_nothing_any_more(lab):
+    lab.close()
+    for look in (lab.doctor, lab.invocations, lab.backlog, lab.reset):
+        with pytest.raises(LabError, match="This lab is closed"):
+            look()
+
+
+def test_a_backlog_in_which_nothing_waits(lab):
+    pipeline = lu.pipeline.deploy(lab, shards=2)
+    assert pipeline.mapping("MapLambda")
+    assert lab.backlog().empty
 
 
 COLUMNS = [
@@ -464,7 +477,7 @@ def test_the_backlog_as_a_frame(lab):
     rising = seen.loc[seen["waiting"] == 5, "age"].diff().dropna()
     assert ((rising - 1).abs() < 0.01).all()
     assert lab.backlog("nobody").empty
-    with pytest.raises(LabError, match="must be more than zero"):
+    with pytest.raises(LabError, match="too short a step"):
         lab.backlog(every=0)
 
 

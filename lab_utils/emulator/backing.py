@@ -69,7 +69,6 @@ class Backing:
         self._rng = rng
         self._stores: dict[tuple[str, str], dict[Any, Any]] = {}
         self._changes: list[Change] | None = None
-        self.critical = 0
 
     # -- requests --------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from botocore.model import OperationModel, ServiceModel, Shape
+from botocore.model import OperationModel, Shape
 
 from lab_utils.emulator.errors import ApiError
 
@@ -72,17 +72,6 @@ def parse_rest(
         elif where == "header" and wire_name.lower() in headers:
             params[name] = _from_text(member, headers[wire_name.lower()])
     return params
-
-
-def find_operation(service: ServiceModel, method: str, path: str) -> OperationModel | None:
-    """Which operation of a REST service a request is for."""
-    for name in service.operation_names:
-        model = service.operation_model(name)
-        if model.http["method"] == method and _path_pattern(model.http["requestUri"]).fullmatch(
-            path
-        ):
-            return model
-    return None
 
 
 @lru_cache(maxsize=512)
