@@ -221,20 +221,21 @@ class Scheduler:
                 "Virtual time cannot be moved while it is being moved: "
                 "call the lab from a cell, not from inside one of its own callbacks."
             )
-        self._running = True
         collect_every = gc.get_threshold()
-        gc.set_threshold(GARBAGE_EVERY, *collect_every[1:])
+        handlers = self._take_signals()  # from here on Ctrl-C raises a flag, and nothing is cut
         try:
-            with self._signals():
-                if isinstance(until, int):
-                    self._run_to(until)
-                else:
-                    self._run_till(until)
-            self._heed_interrupt()
-            return None if isinstance(until, int) else until.value
+            self._running = True
+            gc.set_threshold(GARBAGE_EVERY, *collect_every[1:])
+            if isinstance(until, int):
+                self._run_to(until)
+            else:
+                self._run_till(until)
         finally:
             gc.set_threshold(*collect_every)
             self._running = False
+            self._give_signals_back(handlers)
+        self._heed_interrupt()
+        return None if isinstance(until, int) else until.value
 
     def check_open(self) -> None:
         if self.closed:
@@ -273,21 +274,20 @@ class Scheduler:
 
     # -- Ctrl-C ----------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _take_signals(self) -> tuple[Any, Any] | None:
         """Between two events Ctrl-C stops the cell; inside a guest it ends that guest's attempt."""
         if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+            return None
         self._interrupted = False
-        old_int = set_handler(signal.SIGINT, self._on_interrupt)
-        old_alarm = set_handler(signal.SIGALRM, self._on_alarm) if HAS_ALARM else None
-        try:
-            yield
-        finally:
+        alarm = set_handler(signal.SIGALRM, self._on_alarm) if HAS_ALARM else None
+        return set_handler(signal.SIGINT, self._on_interrupt), alarm
+
+    def _give_signals_back(self, handlers: tuple[Any, Any] | None) -> None:
+        if handlers is not None:
+            interrupt, alarm = handlers
             if HAS_ALARM:
-                set_handler(signal.SIGALRM, old_alarm)
-            set_handler(signal.SIGINT, old_int)
+                set_handler(signal.SIGALRM, alarm)
+            set_handler(signal.SIGINT, interrupt)
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._interrupted = True
@@ -308,10 +308,13 @@ class Scheduler:
         if self.closed:
             return
         self.closed = True
-        with self._signals():
+        handlers = self._take_signals()
+        try:
             for guest in [*self._guests, *self._left_behind]:
                 guest.abandoned = True
                 self._end(guest)
+        finally:
+            self._give_signals_back(handlers)
         self._guests.clear()
         self._left_behind.clear()
         self.env = simpy.Environment(initial_time=self.now)

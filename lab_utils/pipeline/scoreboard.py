@@ -69,9 +69,7 @@ class Round:
         verdict = f"{title}: {self.points} points - {self.right} of {len(TOTAL_KEYS)} totals right"
         lines = [f"{verdict} after {self.waited:.1f} s"]
         if not any(self.observed.values()) and not self.message_count:
-            lines.append(
-                "  nothing arrived: is every link connected? Does each function work?"
-            )
+            lines.append("  nothing arrived: is every link connected? Does each function work?")
             return "\n".join(lines)
         worst = sorted(self.off, key=lambda key: (-abs(self.off[key]), TOTAL_KEYS.index(key)))
         for key in worst[:most]:
