@@ -67,7 +67,7 @@ def python_blocks(page: str) -> list[str]:
 
 def quantity(words: str) -> Any:
     """A constant as the page writes it ("4 to 4.5 h", "1 min, 2 min") as the code has it."""
-    ranged = re.fullmatch(r"(\S+) to (\S+ \S+)", words)
+    ranged = re.fullmatch(r"(\S+) to (\S+\s\S+)", words)
     parts = words.split(", ") if not ranged else list(ranged.groups())
     found = [QUANTITY.fullmatch(part) for part in parts]
     assert all(found), f"{words!r} is no quantity"
@@ -436,13 +436,23 @@ def test_what_else_is_refused(lab: Lab) -> None:
         (dynamodb.create_backup, {"TableName": "Changes", "BackupName": "now"}),
         (functions.publish_version, {"FunctionName": "count"}),
         (sns.subscribe, {"TopicArn": topic, "Protocol": "email", "Endpoint": "a@example.org"}),
+        (
+            sns.subscribe,
+            {
+                "TopicArn": topic,
+                "Protocol": "lambda",
+                "Endpoint": "arn:aws:lambda:us-east-1:1:function:f",
+            },
+        ),
     ]
     for call, request in refused:
         assert refusal(call, **request) == NOT_MODELLED, request
-    with pytest.raises(ClientError, match="NotImplemented"):
-        make_table(
-            lab, "Warm", WarmThroughput={"ReadUnitsPerSecond": 13000, "WriteUnitsPerSecond": 5000}
-        )
+    for setting in (
+        {"WarmThroughput": {"ReadUnitsPerSecond": 13000, "WriteUnitsPerSecond": 5000}},
+        {"OnDemandThroughput": {"MaxWriteRequestUnits": 10}},
+        {"ResourcePolicy": "{}"},
+    ):
+        assert refusal(make_table, lab=lab, name="Another", **setting) == NOT_MODELLED, setting
 
 
 def test_what_is_accepted_without_effect(lab: Lab) -> None:

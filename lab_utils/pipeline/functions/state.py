@@ -1,4 +1,4 @@
-"""StateLambda: keep the latest version of every trade in StateTable."""
+"""StateLambda: keep the version of every trade that arrived last in StateTable."""
 
 import base64
 import json
