@@ -163,7 +163,6 @@ class DynamoDB:
         partition.items += (change.new is not None) - (change.old is not None)
         old_size, new_size = item_size(change.old), item_size(change.new)
         partition.bytes += new_size - old_size
-        partition.writes += 1
         if table.stream is not None:
             table.stream.append(partition, change, old_size, new_size)
 

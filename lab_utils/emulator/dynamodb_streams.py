@@ -30,8 +30,6 @@ Params = dict[str, Any]
 
 SEQUENCE_TAIL = 10**20
 """Observed numbers are a small counter followed by 20 digits."""
-COUNTER_STEP = 60 * MICROSECONDS
-"""The counter grows in idle shards too (observed); how fast is assumed."""
 
 
 def stream_label(now: int) -> str:
@@ -120,7 +118,8 @@ class TableStream:
 
     def _next_sequence(self) -> int:
         self._tail += self._rng.randrange(1, 10)
-        counter = self._counter + (self._scheduler.now - self.created) // COUNTER_STEP
+        step = microseconds(self._physics.sequence_step)
+        counter = self._counter + (self._scheduler.now - self.created) // step
         return counter * SEQUENCE_TAIL + self._tail
 
     # -- the lives of shards -----------------------------------------------------------------

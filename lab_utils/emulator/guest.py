@@ -65,10 +65,6 @@ class GuestError(Exception):
         self.error_type, self.message = error_type, message
         self.stack_trace = list(stack_trace)
 
-    def payload(self, request_id: str) -> dict[str, Any]:
-        """What Lambda answers to an invocation that met this."""
-        return describe_error(self, request_id)
-
 
 def describe_error(exc: BaseException, request_id: str) -> dict[str, Any]:
     """The payload that Lambda answers for a handler's exception: the function's own frames only."""

@@ -50,7 +50,6 @@ MODELLED = frozenset(
     }
 )
 ARCHITECTURES = ["x86_64"]
-MEMORY_USED_MB = 64
 LONGEST_TIMEOUT = 900
 """Seconds; the service model that validates requests does not know this limit."""
 TAIL_BYTES = 4096
@@ -657,12 +656,13 @@ class _Run:
         log, spent = self._instance.log, (self._scheduler.now - self._began) / 1000
         log.finish_line()
         log.line(f"END RequestId: {self._request_id}")
+        used = self._functions._physics.memory_used
         parts = [
             f"REPORT RequestId: {self._request_id}",
             f"Duration: {spent:.2f} ms",
             f"Billed Duration: {int(spent + self.init / 1000) + 1} ms",
             f"Memory Size: {self._settings.memory} MB",
-            f"Max Memory Used: {min(MEMORY_USED_MB, self._settings.memory)} MB",
+            f"Max Memory Used: {min(used, self._settings.memory)} MB",
         ]
         if self.init:
             parts.append(f"Init Duration: {self.init / 1000:.2f} ms")

@@ -27,8 +27,6 @@ class Partition:
     high: int
     items: int = 0
     bytes: int = 0
-    writes: int = 0
-    reads: int = 0
 
     @property
     def name(self) -> str:

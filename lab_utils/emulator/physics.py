@@ -38,9 +38,10 @@ ABOVE_ZERO = frozenset(
         "throttle_delay",
         "retry_delay",
         "log_event_bytes",
+        "sequence_step",
     }
 )
-"""Constants with which, at zero, the same thing would happen again and again at one instant."""
+"""Constants that cannot be zero: time would stand still, or be divided by nothing."""
 
 
 def documented(default: Any, source: str) -> Any:
@@ -72,7 +73,11 @@ class Physics:
     # -- streams of a table
     retention: float = documented(24 * HOUR, "Developer Guide, change data capture with Streams")
     rollover: Range = observed(
-        (4.0 * HOUR, 4.5 * HOUR), "gaps of 4.04 to 4.50 h in the sample of DescribeStream"
+        (4.0 * HOUR, 4.5 * HOUR),
+        "gaps of 4.04 to 4.50 h in the sample of DescribeStream; the even draw is assumed",
+    )
+    sequence_step: float = assumed(
+        60.0, "the counter in sequence numbers grows in idle shards too; its pace is unknown"
     )
     stream_iterator_life: float = documented(15 * 60.0, "API reference, GetShardIterator")
     stream_read_records: int = documented(1000, "API reference, Streams GetRecords")
@@ -107,7 +112,8 @@ class Physics:
     invoke_overhead: Range = assumed((0.001, 0.003), "from the poller to the handler's first line")
     payload_rate: float = assumed(20.0 * MB, "bytes a second, to hand over and parse a payload")
     idle_instance_life: float = assumed(600.0, "an idle execution environment is kept some minutes")
-    log_event_bytes: int = documented(256 * KB, "CloudWatch Logs quotas, event size")
+    log_event_bytes: int = documented(1 * MB, "API reference, PutLogEvents")
+    memory_used: int = assumed(64, "MB that REPORT shows; memory is not measured")
 
     # -- event source mappings
     mapping_creation: Range = assumed((3.0, 8.0), "the guide says it can take minutes")
