@@ -16,16 +16,22 @@ from lab_utils.errors import LabError, NotOnThisTarget
 from lab_utils.lab import Lab, open_lab
 
 _LATER = {
+    "question": "lab_utils.exercises",
+    "Gap": "lab_utils.reader",
     "ShardLineage": "lab_utils.lineage",
+    "StreamReader": "lab_utils.reader",
+    "TrimmedRecords": "lab_utils.errors",
+    "TrimmedRecordsWarning": "lab_utils.errors",
     "read_lineage": "lab_utils.lineage",
     "plot_backlog": "lab_utils.plots",
     "plot_concurrency": "lab_utils.plots",
     "plot_invocations": "lab_utils.plots",
     "plot_lineage": "lab_utils.plots",
+    "plot_partitions": "lab_utils.plots",
     "plot_pipeline": "lab_utils.plots",
     "plot_totals": "lab_utils.plots",
 }
-"""Names whose modules load networkx or matplotlib, and so only when they are first used."""
+"""Names that are loaded when they are first used: most need networkx or matplotlib."""
 _ROOMS = ("pipeline", "plots")
 
 __all__ = ["Lab", "LabError", "NotOnThisTarget", "Physics", "open_lab", *_LATER, *_ROOMS]

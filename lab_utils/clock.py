@@ -14,6 +14,9 @@ from lab_utils.errors import LabError, NotOnThisTarget
 FIRST_LOOK, LOOK_GROWTH, LAST_LOOK = 0.05, 1.5, 0.5
 """Seconds between two looks at what is waited for: short at first, then patient."""
 
+LAST_DAY = datetime(9000, 12, 31, tzinfo=UTC)
+"""No clock goes beyond it: Python's own calendar ends with the year 9999."""
+
 
 class Clock(Protocol):
     """The target's own time."""
@@ -38,7 +41,17 @@ class VirtualClock:
         return instant(self._scheduler.now)
 
     def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> datetime:
-        span = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        try:
+            span = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        except (OverflowError, TypeError, ValueError):
+            raise LabError(
+                f"Time cannot move by hours={hours!r}, minutes={minutes!r}, seconds={seconds!r}: "
+                "give finite numbers."
+            ) from None
+        if span > LAST_DAY - self.now():
+            raise LabError(
+                f"Time cannot move by {span}: the lab's calendar ends with {LAST_DAY.year}."
+            )
         if span < timedelta(0):
             raise LabError(
                 f"Time cannot go back by {-span}: advance by zero or more, or begin "
@@ -76,6 +89,16 @@ class WallClock:
 def instant(microseconds: int) -> datetime:
     """Microseconds since 1970 as an aware datetime, in UTC, without rounding."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+
+
+def pause(client: Any, seconds: float) -> None:
+    """Let time pass for code that has no clock but a boto3 client.
+
+    The embedded lab's clients answer the event, in virtual time; for all others it is real time.
+    """
+    _, answered = client.meta.events.emit_until_response("lab-wait", seconds=seconds)
+    if not answered:
+        time.sleep(seconds)
 
 
 def wait_until(clock: Clock, predicate: Callable[[], Any], timeout: float) -> Any:

@@ -11,3 +11,11 @@ class NotOnThisTarget(LabError):
 
 class LabClosed(LabError):
     """The lab was closed; its clients and its clock answer no more."""
+
+
+class TrimmedRecords(LabError):
+    """Records went after their day before a reader came to them; reading on goes on behind them."""
+
+
+class TrimmedRecordsWarning(UserWarning):
+    """The same for a reader that reports such gaps and reads on."""

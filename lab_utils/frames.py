@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab_utils.clock import instant
 from lab_utils.emulator.dynamodb import Table
+from lab_utils.emulator.partitions import Position, sort_value
 from lab_utils.emulator.physics import MICROSECONDS, microseconds
+from lab_utils.emulator.traffic import Keys, Traffic, typed_value
 from lab_utils.errors import LabError
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from lab_utils.emulator.world import World
 
 SHORTEST_STEP = microseconds(0.01)
+SHOWN = 20
+"""So many ids of partitions are named in an error."""
 INVOCATION_COLUMNS = [
     "function",
     "instance",
@@ -28,6 +32,18 @@ INVOCATION_COLUMNS = [
     "outcome",
     "attempt",
     "iterator_age",
+]
+SPLIT_COLUMNS = [
+    "at",
+    "partition",
+    "cause",
+    "parts",
+    "reason",
+    "low",
+    "high",
+    "point",
+    "sort_point",
+    "born",
 ]
 
 
@@ -113,19 +129,139 @@ def partitions(world: World, region: str, table: str) -> pd.DataFrame:
     """The partitions of a table in the order of the ring, indexed by their id."""
     import pandas as pd
 
+    known, rows = table_of(world, region, table), []
+    for each in known.partitions:
+        write_rate, read_rate = known.admin.rates(each)
+        rows.append(
+            {
+                "partition": each.id,
+                "low": each.low,
+                "high": each.high,
+                "items": each.items,
+                "bytes": each.size,
+                "write_rate": write_rate,
+                "read_rate": read_rate,
+                "open_shard": known.stream.shard_of(each).id if known.stream else None,
+            }
+        )
+    frame = pd.DataFrame(rows).set_index("partition")
+    bounds = [(_sort_bound(each.start), _sort_bound(each.end)) for each in known.partitions]
+    if any(bound is not None for pair in bounds for bound in pair):
+        for number, name in enumerate(("sort_from", "sort_to")):
+            column = [pair[number] for pair in bounds]
+            frame[name] = pd.Series(column, index=frame.index, dtype=object)
+    return _measured(frame, world, known)
+
+
+def splits(world: World, region: str, table: str) -> pd.DataFrame:
+    """Every split of a table's partitions, and every refusal of one, in order."""
+    import pandas as pd
+
+    known, rows = table_of(world, region, table), []
+    for each in known.admin.splits:
+        rows.append(
+            {
+                "at": each.at,
+                "partition": each.partition.id,
+                "cause": each.cause,
+                "parts": each.parts,
+                "reason": each.reason,
+                "low": each.partition.low,
+                "high": each.partition.high,
+                "point": each.point[0] if each.point else None,
+                "sort_point": _sort_bound(each.point or ()),
+                "born": each.partition.born,
+            }
+        )
+    frame = pd.DataFrame(rows, columns=SPLIT_COLUMNS, dtype=object)
+    for column in ("at", "born"):
+        frame[column] = pd.to_datetime(frame[column].astype("int64"), unit="us", utc=True)
+    return _measured(frame.astype({"partition": "int64"}), world, known)
+
+
+def traffic(
+    world: World,
+    region: str,
+    table: str,
+    keys: Keys,
+    rate: float,
+    minutes: float,
+    *,
+    size: int,
+    operation: str,
+    growing: bool,
+) -> pd.DataFrame:
+    """What became of a rate of requests, minute by minute; see `Lab.traffic`."""
+    import pandas as pd
+
+    flow = Traffic(
+        table_of(world, region, table),
+        world.scheduler,
+        keys,
+        rate,
+        minutes,
+        size=size,
+        operation=operation,
+        growing=growing,
+    )
+    return pd.DataFrame(flow.run()).set_index("minute")
+
+
+def split(world: World, region: str, table: str, partition: int, at: Any) -> None:
+    """Split a partition by its id, in the middle or at a hash, or at a hash and a sort key."""
     known = table_of(world, region, table)
-    rows = [
-        {
-            "partition": each.id,
-            "low": each.low,
-            "high": each.high,
-            "items": each.items,
-            "bytes": each.bytes,
-            "open_shard": known.stream.shard_of(each).id if known.stream else None,
-        }
-        for each in known.partitions
-    ]
-    return pd.DataFrame(rows).set_index("partition")
+    found = known.partitions.by_id(partition)
+    if found is None:
+        ids = [str(each.id) for each in known.partitions]
+        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
+        raise LabError(
+            f"{table} has no partition {partition}: it has {', '.join(ids[:SHOWN])}{more}."
+        )
+    cut = found.middle() if at is None else _cut(known, at)
+    if cut is None or not found.holds(cut):
+        where = "in the middle" if at is None else f"at {at!r}"
+        pair = ", or a pair of a hash and a sort key" if known.sort_key else ""
+        raise LabError(
+            f"Partition {partition} of {table} cannot be split {where}: give at= a hash between "
+            f"its low and its high{pair}."
+        )
+    world.region(region).dynamodb.split(known, found, cut)
+
+
+def _cut(table: Table, at: Any) -> Position | None:
+    """A cut as the reader gives it; None if it is none of this table."""
+    given = at if isinstance(at, tuple) else (at,)
+    if not given or not isinstance(given[0], int) or len(given) > 1 + (table.sort_key is not None):
+        return None
+    if table.sort_key is None or len(given) == 1:
+        return (given[0],)
+    typed = typed_value(given[1])
+    fits = typed is not None and table.key_types[table.sort_key] in typed
+    return (given[0], sort_value(typed)) if typed and fits else None
+
+
+def _sort_bound(position: Position) -> Any:
+    """The sort key of a bound, as a reader knows it: text where it is text."""
+    if len(position) < 2:
+        return None
+    value = position[1]
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def _measured(frame: pd.DataFrame, world: World, table: Table) -> pd.DataFrame:
+    """What a plot of partitions has to know besides."""
+    writes, reads = table.admin.ceilings
+    frame.attrs |= {
+        "scale": world.physics.scale,
+        "write_ceiling": writes,
+        "read_ceiling": reads,
+        "created": instant(table.created),
+        "now": instant(world.scheduler.now),
+    }
+    return frame
 
 
 def table_of(world: World, region: str, name: str) -> Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from lab_utils import frames, packaging
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lab_utils.doctor import Diagnosis
+    from lab_utils.emulator.traffic import Keys
     from lab_utils.emulator.world import World
 
 TRUST_LAMBDA = {
@@ -69,11 +71,19 @@ class Lab:
         """The target's clock: `now()` and, on the embedded target, `advance(...)`."""
         return self._target.clock
 
-    def client(self, name: str) -> Any:
-        """A boto3 client of the lab. It reaches this lab and nothing else."""
+    def client(self, name: str, config: Config | None = None) -> Any:
+        """A boto3 client of the lab. It reaches this lab and nothing else.
+
+        `config`: a botocore Config, for `retries={"total_max_attempts": 1}` and the like; such a
+        client is made anew at every call.
+        """
         self._check_open()
         if name not in SERVICES:
             raise LabError(f"The lab has no service {name!r}: it has {', '.join(SERVICES)}.")
+        if config is not None:
+            if not isinstance(config, Config):
+                raise LabError(f"config={config!r} is no Config: give botocore.config.Config(...).")
+            return self._ledger.watch(self._target.make_client(name, config))
         if name not in self._clients:
             self._clients[name] = self._ledger.watch(self._target.make_client(name))
         return self._clients[name]
@@ -182,18 +192,66 @@ class Lab:
         return frames.backlog(self._world("invocations"), function, every)
 
     def partitions(self, table: str) -> pd.DataFrame:
-        """The partitions of a table, by id: low, high (key hashes), items, bytes, open_shard."""
+        """The partitions of a table in the order of the ring, indexed by their id.
+
+        Columns: low, high (it holds the key hashes from low to high - 1), items, bytes (traffic
+        that grows counts too), write_rate, read_rate (capacity units asked for, a second, over the
+        last minute, throttled ones included), open_shard. Where an item collection is cut, two
+        more: sort_from, sort_to (the sort keys at its bounds; None at a whole hash).
+        `attrs`: scale, write_ceiling, read_ceiling (units a second), created, now.
+        """
         return frames.partitions(self._world("partitions"), self.region, table)
 
-    def split_partition(self, table: str, partition: int) -> None:
-        """Split a partition in the middle of its range, as DynamoDB does when one is too full."""
-        world = self._world("partitions")
-        known = frames.table_of(world, self.region, table)
-        found = known.partitions.by_id(partition)
-        if found is None:
-            ids = ", ".join(str(each.id) for each in known.partitions)
-            raise LabError(f"{table} has no partition {partition}: it has {ids}.")
-        world.region(self.region).dynamodb.split(known, found)
+    def splits(self, table: str) -> pd.DataFrame:
+        """Every split of a table's partitions so far, and every one that was refused, in order.
+
+        Columns: at (UTC), partition, cause (size, heat, throughput, asked), parts (the two ids; ()
+        if it was refused), reason, low, high (the hashes of the partition), point, sort_point
+        (where it was cut; None if not), born (UTC, when the partition came to be).
+        `attrs`: as those of `partitions`.
+        """
+        return frames.splits(self._world("partitions"), self.region, table)
+
+    def traffic(
+        self,
+        table: str,
+        keys: Keys,
+        rate: float,
+        minutes: float,
+        *,
+        size: int = 1000,
+        operation: str = "write",
+        growing: bool = False,
+    ) -> pd.DataFrame:
+        """Load as a rate: let `minutes` pass while clients ask for `rate` requests a second.
+
+        Nothing is stored and no record is written; throttling, heat, peaks and splits are as for
+        real requests. `keys`: a list of keys, a dict of keys and their shares, or a function of the
+        minute (0, 1, ...) that returns one of them; a key is the partition-key value, with a sort
+        key a pair. `size`: bytes of each item; `operation`: write, or read (strongly consistent);
+        `growing`: every write is a new item, so partitions and the table grow.
+
+        One row a minute, indexed by minute: offered, accepted, throttled (requests), partitions,
+        hottest (what is asked of the hottest partition, as a share of its ceiling).
+        """
+        return frames.traffic(
+            self._world("partitions"),
+            self.region,
+            table,
+            keys,
+            rate,
+            minutes,
+            size=size,
+            operation=operation,
+            growing=growing,
+        )
+
+    def split_partition(self, table: str, partition: int, at: Any = None) -> None:
+        """Split a partition at once: in the middle of its range, or `at` a hash inside it.
+
+        In a table with a sort key `at` may be a pair of a hash and a sort key.
+        """
+        frames.split(self._world("partitions"), self.region, table, partition, at)
 
     def doctor(self) -> Diagnosis:
         """Is this target ready for a class, and if not, what is missing?"""

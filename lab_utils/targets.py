@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
+from botocore.config import Config
+
 from lab_utils.clock import Clock, VirtualClock, WallClock
 from lab_utils.emulator.physics import Physics
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
@@ -45,7 +47,7 @@ class Target(ABC):
     region = "us-east-1"
 
     @abstractmethod
-    def make_client(self, service: str) -> Any:
+    def make_client(self, service: str, config: Config | None = None) -> Any:
         """A new boto3 client for one of `SERVICES`."""
 
     @abstractmethod
@@ -70,10 +72,10 @@ class Embedded(Target):
         self.world = World(seed, physics)
         self.clock = VirtualClock(self.world.scheduler)
 
-    def make_client(self, service: str) -> Any:
+    def make_client(self, service: str, config: Config | None = None) -> Any:
         if self.world.scheduler.closed:
             raise LabClosed("This lab is closed: open another with open_lab().")
-        return self.world.session.create_client(service)
+        return self.world.session.create_client(service, config=config)
 
     def reset(self) -> None:
         self.world.close()
@@ -105,11 +107,9 @@ class LocalStack(Target):
 
         return str(localstack_client.config.get_service_endpoint("sts"))
 
-    def make_client(self, service: str) -> Any:
-        from botocore.config import Config
-
-        timeouts = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 4})
-        return self._session.client(service, config=timeouts)
+    def make_client(self, service: str, config: Config | None = None) -> Any:
+        usual = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 4})
+        return self._session.client(service, config=usual.merge(config) if config else usual)
 
     def _check_that_somebody_answers(self) -> None:
         import http.client

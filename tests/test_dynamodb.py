@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 from collections.abc import Callable
 from itertools import pairwise
@@ -298,6 +299,21 @@ def test_equal_values_in_another_form_change_nothing(lab: Lab, before: Item, aft
     assert [each["eventName"] for each in read_all(lab, arn)] == ["INSERT"]
 
 
+@pytest.mark.parametrize("same", [{"N": "1.000"}, {"N": "1e0"}])
+def test_a_statement_with_the_same_number_changes_nothing(lab: Lab, same: Item) -> None:
+    arn = make_table(lab)
+    dynamodb = lab.client("dynamodb")
+    dynamodb.put_item(
+        TableName="Table", Item=item("a") | {"n": {"N": "1"}, "s": {"NS": ["1", "2"]}}
+    )
+    statement = "UPDATE \"Table\" SET n=? SET s=? WHERE id='a'"
+    numbers = {"NS": ["2.0", same["N"]]}
+    dynamodb.execute_statement(Statement=statement, Parameters=[same, numbers])
+    assert [each["eventName"] for each in read_all(lab, arn)] == ["INSERT"]
+    dynamodb.execute_statement(Statement=statement, Parameters=[{"N": "1.1"}, numbers])
+    assert [each["eventName"] for each in read_all(lab, arn)] == ["INSERT", "MODIFY"]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -563,7 +579,7 @@ ERRORS: dict[str, tuple[str, Item, str, str]] = {
     ),
     "not modelled": (
         "update_table",
-        {"TableName": "Table", "BillingMode": "PROVISIONED"},
+        {"TableName": "Table", "OnDemandThroughput": {"MaxReadRequestUnits": 1}},
         "NotImplemented",
         "is not modelled in the lab's DynamoDB",
     ),
@@ -581,10 +597,10 @@ ERRORS: dict[str, tuple[str, Item, str, str]] = {
         "TransactItems can only contain one of Check, Put, Update",
     ),
     "not offered": (
-        "describe_time_to_live",
+        "describe_continuous_backups",
         {"TableName": "Table"},
         "NotImplemented",
-        "The lab does not offer DescribeTimeToLive of dynamodb.",
+        "The lab does not offer DescribeContinuousBackups of dynamodb.",
     ),
 }
 
@@ -623,7 +639,6 @@ def test_the_old_item_comes_with_a_failed_condition(lab: Lab) -> None:
     [
         {"OnDemandThroughput": {"MaxWriteRequestUnits": 1}},
         {"ResourcePolicy": "{}"},
-        {"WarmThroughput": {"ReadUnitsPerSecond": 15000}},
         {"GlobalTableSettingsReplicationMode": "ENABLED"},
     ],
 )
@@ -944,3 +959,27 @@ def test_a_transaction_of_statements_has_a_token_too(lab: Lab) -> None:
     lab.clock.advance(seconds=2)
     with pytest.raises(ClientError, match="DuplicateItem"):
         lab.client("dynamodb").execute_transaction(**insert)
+
+
+def test_a_key_that_is_no_number_is_refused_in_a_transaction(lab: Lab) -> None:
+    make_table(lab)
+    wrong = {"Put": {"TableName": "Table", "Item": {"id": {"N": "abc"}}}}
+    with pytest.raises(ClientError) as refusal:
+        lab.client("dynamodb").transact_write_items(TransactItems=[wrong])
+    assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert lab.client("dynamodb").scan(TableName="Table")["Count"] == 0
+
+
+@pytest.mark.parametrize("precision", [3, 28])
+def test_numbers_are_keys_to_their_last_digit(lab: Lab, precision: int) -> None:
+    """38 digits count (Developer Guide), whatever precision the reader's own sums have."""
+    number = [{"AttributeName": "id", "AttributeType": "N"}]
+    make_table(lab, AttributeDefinitions=number)
+    with decimal.localcontext() as context:
+        context.prec = precision
+        for digit in "123":
+            for form in ("{}", "{}.0", "{}e0"):
+                key = form.format("1" * 35 + digit)
+                lab.client("dynamodb").put_item(TableName="Table", Item={"id": {"N": key}})
+    assert lab.client("dynamodb").scan(TableName="Table")["Count"] == 3
+    assert lab.partitions("Table")["items"].sum() == 3

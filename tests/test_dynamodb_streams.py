@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lab_utils as lu
+from lab_utils import frames
 from lab_utils.emulator.dynamodb_streams import ShardIterator
 from lab_utils.emulator.errors import ApiError
 from lab_utils.emulator.partitions import key_hash
@@ -765,6 +768,357 @@ def test_limits_are_refused_and_not_cut(filled: tuple[Lab, str, Item]) -> None:
         get(lab, at, Limit=0)
 
 
+def asked_raw(lab: Lab, arn: str, shard: Item, **members: Any) -> str:
+    """GetShardIterator with members that an older boto3 does not know."""
+    client, event = lab.client("dynamodbstreams"), "before-call.dynamodb-streams.GetShardIterator"
+
+    def add(params: Item, **_: Any) -> None:
+        given = {name: each for name, each in members.items() if each is not None}
+        params["body"] = json.dumps(json.loads(params["body"]) | given)
+
+    client.meta.events.register(event, add)
+    try:
+        return iterator(lab, arn, shard, members["ShardIteratorType"])
+    finally:
+        client.meta.events.unregister(event, add)
+
+
+def at_timestamp(lab: Lab, arn: str, shard: Item, seconds: Any) -> str:
+    return asked_raw(lab, arn, shard, ShardIteratorType="AT_TIMESTAMP", Timestamp=seconds)
+
+
+def test_an_iterator_at_a_timestamp(lab: Lab) -> None:
+    """API reference, since October 2026: the first record that is not older; past the horizon it
+    is TRIM_HORIZON, and a moment to come is refused."""
+    arn = make_table(lab, ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5})
+    shard, moments = shards(lab, arn)[0], []
+    for number in range(4):
+        put(lab, "key", number)
+        moments.append(lab.clock.now().timestamp())
+        lab.clock.advance(minutes=1)
+
+    def found(seconds: float) -> str:
+        return "".join(values(get(lab, at_timestamp(lab, arn, shard, seconds))["Records"]))
+
+    assert found(moments[0] - 3600) == found(0) == "0123"
+    assert found(moments[1] + 0.001) == "23"
+    assert found(moments[1] - 0.5) == "123"
+    assert found(round(moments[2] - 30)) == "23"
+    assert found(moments[3] + 1) == "", "between the newest record and the present"
+    late = at_timestamp(lab, arn, shard, moments[3] + 1)
+    put(lab, "key", "later")
+    assert values(get(lab, late)["Records"]) == ["later"]
+    lab.clock.advance(hours=23, minutes=57, seconds=30)
+    assert found(0) == found(moments[0]) == "23later", "the first two are trimmed"
+
+
+@pytest.mark.parametrize("seconds", [None, float("nan"), float("inf"), 1e300, 4e9])
+def test_timestamps_that_are_none(filled: tuple[Lab, str, Item], seconds: Any) -> None:
+    lab, arn, shard = filled
+    code, words = refusal(lambda: at_timestamp(lab, arn, shard, seconds))
+    assert (code, words) == ("ValidationException", "Invalid Timestamp")
+
+
+@pytest.mark.parametrize("seconds", ["soon", True, [1], {"S": "1"}])
+def test_timestamps_of_another_type(filled: tuple[Lab, str, Item], seconds: Any) -> None:
+    lab, arn, shard = filled
+    code, _ = refusal(lambda: at_timestamp(lab, arn, shard, seconds))
+    assert code == "SerializationException"
+
+
+def test_each_type_of_iterator_takes_its_own_member_only(filled: tuple[Lab, str, Item]) -> None:
+    lab, arn, shard = filled
+    now, first = lab.clock.now().timestamp(), starting(shard)
+    for kind, number in (
+        ("TRIM_HORIZON", None),
+        ("LATEST", None),
+        ("AT_SEQUENCE_NUMBER", first),
+        ("AFTER_SEQUENCE_NUMBER", first),
+        ("AT_TIMESTAMP", first),
+    ):
+        code, words = refusal(
+            lambda k=kind, n=number: asked_raw(
+                lab, arn, shard, ShardIteratorType=k, SequenceNumber=n, Timestamp=now
+            )
+        )
+        assert code == "ValidationException"
+        assert words.endswith(f"must not be given with {kind}")
+
+
+def test_boto3_refuses_a_timestamp_itself_or_sends_it(filled: tuple[Lab, str, Item]) -> None:
+    """Its model has the member from October 2026 on."""
+    lab, arn, shard = filled
+    client = lab.client("dynamodbstreams")
+    known = client.meta.service_model.operation_model("GetShardIterator").input_shape.members
+    ask = {
+        "StreamArn": arn,
+        "ShardId": shard["ShardId"],
+        "ShardIteratorType": "AT_TIMESTAMP",
+        "Timestamp": datetime(2026, 1, 5, tzinfo=UTC),
+    }
+    if "Timestamp" in known:
+        found = client.get_shard_iterator(**ask)
+        assert values(get(lab, found["ShardIterator"])["Records"]) == list("01234")
+    else:
+        with pytest.raises(ParamValidationError, match="Timestamp"):
+            client.get_shard_iterator(**ask)
+
+
+def test_after_the_last_number_of_a_closed_shard_is_its_end(filled: tuple[Lab, str, Item]) -> None:
+    lab, arn, shard = filled
+    lab.clock.advance(hours=5)
+    shard = next(each for each in shards(lab, arn) if each["ShardId"] == shard["ShardId"])
+    last = shard["SequenceNumberRange"]["EndingSequenceNumber"]
+    page = get(lab, iterator(lab, arn, shard, "AFTER_SEQUENCE_NUMBER", last))
+    assert page["Records"] == []
+    assert "NextShardIterator" not in page
+    at_last = get(lab, iterator(lab, arn, shard, "AT_SEQUENCE_NUMBER", last))
+    assert values(at_last["Records"]) == ["4"]
+    beyond = str(int(last) + 1)
+    assert refusal(lambda: iterator(lab, arn, shard, "AFTER_SEQUENCE_NUMBER", beyond)) == (
+        "ValidationException",
+        "Invalid SequenceNumber",
+    )
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "a" * 40,
+        "arn:aws:dynamodb:us-east-1:123456789012:table/Table",
+        "arn:aws:dynamodb:us-east-1:123456789012:table/Table/stream/",
+        "arn:aws:dynamodb:us-east-1:12345:table/Table/stream/2026-01-05T09:00:00.000",
+        "arn:aws:kinesis:us-east-1:123456789012:stream/Table/stream/2026",
+        "x" + "arn:aws:dynamodb:us-east-1:123456789012:table/Table/stream/2026-01-05T09:00:00.000",
+    ],
+)
+def test_malformed_arns_are_refused(filled: tuple[Lab, str, Item], arn: str) -> None:
+    lab, _, shard = filled
+    invalid = ("ValidationException", "Invalid StreamArn")
+    assert refusal(lambda: describe(lab, arn)) == invalid
+    assert refusal(lambda: iterator(lab, arn, shard)) == invalid
+    client = lab.client("dynamodbstreams")
+    assert refusal(lambda: client.list_streams(ExclusiveStartStreamArn=arn)) == (
+        "ValidationException",
+        "Invalid ExclusiveStartStreamArn",
+    )
+
+
+def test_pieces_of_two_iterators_make_none(filled: tuple[Lab, str, Item]) -> None:
+    """An iterator never opens another stream, and Kinesis' are none here."""
+    lab, arn, shard = filled
+    other = make_table(lab, "Other")
+    mine, theirs = iterator(lab, arn, shard), iterator(lab, other, shards(lab, other)[0])
+    _, digit, inside = mine.split("|")
+    _, _, other_inside = theirs.split("|")
+    invalid = ("ValidationException", "Invalid ShardIterator")
+    for forged in (f"{other}|{digit}|{inside}", f"{arn}|{digit}|{other_inside}", mine[:-4]):
+        assert refusal(lambda at=forged: get(lab, at)) == invalid
+    lab.client("kinesis").create_stream(StreamName="ticks", ShardCount=1)
+    foreign = lab.client("kinesis").get_shard_iterator(
+        StreamName="ticks", ShardId="shardId-000000000000", ShardIteratorType="LATEST"
+    )["ShardIterator"]
+    assert refusal(lambda: get(lab, foreign)) == invalid
+    assert len(get(lab, mine)["Records"]) == 5
+
+
+# -- how often one may ask ----------------------------------------------------------------------
+
+
+def test_a_third_reader_of_a_shard_is_refused() -> None:
+    """AWS lets two processes read a shard; here it is so many calls a second, by `Physics`."""
+    physics = lu.Physics(shard_read_rate=2, shard_read_burst=5, stream_latency=(0, 0))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = make_table(lab)
+        first, second, *_ = shards(lab, arn)
+        at, other = iterator(lab, arn, first), iterator(lab, arn, second)
+        for _ in range(10):
+            get(lab, at)
+        limit = "LimitExceededException", "Too many operations for a given subscriber."
+        assert refusal(lambda: get(lab, at)) == limit
+        assert get(lab, other)["Records"] == [], "each shard has a limit of its own"
+        lab.clock.advance(seconds=1)
+        for _ in range(2):
+            get(lab, at)
+        assert refusal(lambda: get(lab, at)) == limit
+        lab.clock.advance(seconds=60)
+        for _ in range(10):
+            get(lab, at)
+        assert refusal(lambda: get(lab, at)) == limit, "only so much is kept"
+
+
+def test_listing_too_often_is_throttled_and_retried_by_boto3() -> None:
+    """Documented: ten DescribeStream and five ListStreams a second; boto3 waits by itself."""
+    physics = lu.Physics(describe_rate=0.1, list_rate=0.2, call_burst=10, control_latency=(0, 0))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = make_table(lab)
+        client, codes = lab.client("dynamodbstreams"), []
+        client.meta.events.register(
+            "response-received.dynamodb-streams",
+            lambda parsed_response, **_: codes.append(
+                parsed_response.get("Error", {}).get("Message", "")
+            ),
+        )
+        describe(lab, arn)
+        assert codes == [""]
+        began = lab.clock.now()
+        with contextlib.suppress(ClientError):
+            describe(lab, arn)
+        assert codes[1] == "Rate exceeded"
+        assert lab.clock.now() > began, "the wait is virtual"
+        lab.clock.advance(minutes=1)
+        codes.clear()
+        for _ in range(2):
+            client.list_streams()
+        assert codes == ["", ""]
+        with contextlib.suppress(ClientError):
+            client.list_streams()
+        assert codes[2] == "Rate exceeded"
+
+
+def test_a_refused_request_uses_up_nothing() -> None:
+    physics = lu.Physics(shard_read_rate=1, shard_read_burst=1, stream_latency=(0, 0))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = make_table(lab)
+        at = iterator(lab, arn, shards(lab, arn)[0])
+        for _ in range(5):
+            assert refusal(lambda: get(lab, "nonsense"))[0] == "ValidationException"
+            assert refusal(lambda: get(lab, at, Limit=1001))[0] == "ValidationException"
+        assert get(lab, at)["Records"] == []
+
+
+# -- what AWS does not promise, as switches of Physics --------------------------------------------
+
+
+def test_a_full_shard_rolls_over() -> None:
+    """No figure is published; `Physics.shard_bytes` is one shard's share of a stream."""
+    with lu.open_lab("embedded", physics=lu.Physics(shard_bytes=1000)) as lab:
+        arn = make_table(
+            lab, ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
+        )
+        for number in range(10):
+            put(lab, f"key-{number}", "x" * 300)
+        found = shards(lab, arn)
+        counts = [len(read(lab, arn, each)) for each in found]
+        assert counts == [4, 4, 2], "310 bytes and a little more each"
+        assert [is_open(each) for each in found] == [False, False, True]
+        assert [each.get("ParentShardId") for each in found] == [
+            None,
+            found[0]["ShardId"],
+            found[1]["ShardId"],
+        ]
+        check_shards(lab, arn)
+
+
+def test_weight_without_records_fills_a_shard(lab: Lab) -> None:
+    arn = make_table(lab)
+    table = frames.table_of(lab._world("partitions"), lab.region, "Table")
+    assert table.stream is not None
+    partition = next(iter(table.partitions))
+    first = table.stream.shard_of(partition)
+    table.stream.weigh(partition, lu.Physics().shard_bytes - 1)
+    assert first.open
+    put(lab, "a")
+    table.stream.weigh(partition, 1)
+    assert not first.open
+    child = table.stream.shard_of(partition)
+    assert (child.parents, child.bytes) == ((first.id,), 0)
+    assert len(read_all(lab, arn)) == 1, "weight is no record"
+    check_shards(lab, arn)
+
+
+def test_late_trimming() -> None:
+    with lu.open_lab("embedded", physics=lu.Physics(trim_lag=2 * HOUR)) as lab:
+        arn = make_table(lab)
+        put(lab, "a", 1)
+        (home,) = (each for each in shards(lab, arn) if read(lab, arn, each))
+        lab.clock.advance(hours=25, minutes=59)
+        assert values(read(lab, arn, home)) == ["1"], "AWS promises only that none goes earlier"
+        lab.clock.advance(minutes=2)
+        assert read(lab, arn, home) == []
+
+
+def test_a_listing_that_lags_is_no_snapshot() -> None:
+    """Seen on AWS: children whose parent looks open, closed shards without children, and shards
+    that are listed and not found. After the lag everything is told as it is."""
+    physics = lu.Physics(listing_lag=(0, 60), rollover=(HOUR, HOUR), on_demand_partitions=20)
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = make_table(lab)
+        assert len(shards(lab, arn)) < 20, "a young stream shows few"
+        lab.clock.advance(hours=1, seconds=-1)
+        orphans = childless = unfound = 0
+        for _ in range(60):
+            lab.clock.advance(seconds=1)
+            found = {each["ShardId"]: each for each in shards(lab, arn)}
+            parents = {each.get("ParentShardId") for each in found.values()}
+            orphans += sum(
+                is_open(found[each["ParentShardId"]])
+                for each in found.values()
+                if "ParentShardId" in each
+            )
+            childless += sum(
+                not is_open(each) and each["ShardId"] not in parents for each in found.values()
+            )
+            unfound += sum(not found_by_iterator(lab, arn, shard) for shard in found)
+        assert min(orphans, childless, unfound) > 0
+        lab.clock.advance(seconds=60)
+        check_shards(lab, arn)
+        assert len(shards(lab, arn)) == 40
+        assert all(found_by_iterator(lab, arn, each["ShardId"]) for each in shards(lab, arn))
+
+
+def found_by_iterator(lab: Lab, arn: str, shard: str) -> bool:
+    try:
+        return bool(iterator(lab, arn, shard))
+    except lab.client("dynamodbstreams").exceptions.ResourceNotFoundException:
+        return False
+
+
+def test_children_of_a_shard_lag_as_well() -> None:
+    physics = lu.Physics(listing_lag=(30, 30), rollover=(HOUR, HOUR))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = make_table(lab)
+        lab.clock.advance(hours=1, seconds=10)
+        parent = shards(lab, arn)[0]["ShardId"]
+        only = {"Type": "CHILD_SHARDS", "ShardId": parent}
+        assert describe(lab, arn, ShardFilter=only)["Shards"] == []
+        lab.clock.advance(seconds=30)
+        (child,) = describe(lab, arn, ShardFilter=only)["Shards"]
+        assert child["ParentShardId"] == parent
+
+
+def test_latest_may_miss_what_follows_at_once() -> None:
+    """Seen on AWS; here only if asked for, and what came before is never handed out."""
+    with lu.open_lab("embedded", physics=lu.Physics(latest_lag=2)) as lab:
+        arn = make_table(
+            lab, ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
+        )
+        put(lab, "key", "before")
+        at: str | None = iterator(lab, arn, shards(lab, arn)[0], "LATEST")
+        seen = []
+        for number in range(6):
+            put(lab, "key", number)
+            assert at
+            page = get(lab, at)
+            seen += values(page["Records"])
+            at = page["NextShardIterator"]
+            lab.clock.advance(seconds=0.5)
+        assert seen == ["4", "5"]
+
+
+def test_streams_switched_on_at_one_moment_differ() -> None:
+    """A label tells milliseconds only; two streams of a table never share an ARN."""
+    with lu.open_lab("embedded", physics=lu.Physics(control_latency=(0, 0))) as lab:
+        arns = [make_table(lab)]
+        for _ in range(3):
+            switch(lab, on=False)
+            arns.append(switch(lab, on=True))
+        assert len(set(arns)) == 4
+        assert len({describe(lab, arn)["StreamLabel"] for arn in arns}) == 4
+        statuses = [describe(lab, arn)["StreamStatus"] for arn in arns]
+        assert statuses == ["DISABLED"] * 3 + ["ENABLED"]
+
+
 # -- all of it together -------------------------------------------------------------------------
 
 STEP = st.one_of(
@@ -879,3 +1233,46 @@ def test_each_item_writes_to_the_open_shard_of_its_partition(lab: Lab) -> None:
         assert values(read(lab, arn, shard))[-1] == "last"
         before[shard] += 1
     assert {each["ShardId"]: len(read(lab, arn, each)) for each in shards(lab, arn)} == before
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("ListStreams", {"TableName": None, "Limit": None, "ExclusiveStartStreamArn": None}),
+        ("DescribeStream", {"Limit": None, "ExclusiveStartShardId": None, "ShardFilter": None}),
+        ("GetShardIterator", {"SequenceNumber": None, "Timestamp": None}),
+        ("GetRecords", {"Limit": None}),
+    ],
+)
+def test_a_null_on_the_wire_is_as_if_nothing_were_said(
+    lab: Lab, operation: str, body: Item
+) -> None:
+    """boto3 never sends one; other SDKs do."""
+    client, arn = lab.client("dynamodbstreams"), make_table(lab)
+    shard = client.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"]
+    place = {"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
+    iterator = client.get_shard_iterator(**place)["ShardIterator"]
+    required: dict[str, Item] = {
+        "ListStreams": {},
+        "DescribeStream": {"StreamArn": arn},
+        "GetShardIterator": place,
+        "GetRecords": {"ShardIterator": iterator},
+    }
+    given = required[operation]
+
+    def say_null(params: Item, **_: Any) -> None:
+        params["body"] = json.dumps(given | body).encode()
+
+    method = {
+        "ListStreams": client.list_streams,
+        "DescribeStream": client.describe_stream,
+        "GetShardIterator": client.get_shard_iterator,
+        "GetRecords": client.get_records,
+    }[operation]
+    plain = method(**given)
+    event = f"before-call.dynamodb-streams.{operation}"
+    client.meta.events.register(event, say_null)
+    said = method(**given)
+    assert said.keys() == plain.keys()
+    assert said.get("Streams") == plain.get("Streams")
+    assert said.get("StreamDescription") == plain.get("StreamDescription")

@@ -261,6 +261,24 @@ def test_time_does_not_go_back(lab):
     assert lab.clock.now() == datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    "span",
+    [
+        {"hours": float("nan")},
+        {"hours": float("inf")},
+        {"seconds": "5"},
+        {"minutes": None},
+        {"hours": 1e30},
+        {"hours": 8100 * 365 * 24},
+    ],
+)
+def test_time_does_not_move_by_what_is_no_time(lab, span):
+    with pytest.raises(LabError, match="Time cannot move by"):
+        lab.clock.advance(**span)
+    assert lab.clock.now() == datetime(2026, 1, 5, 9, tzinfo=UTC)
+    lab.client("dynamodb").list_tables()
+
+
 def test_wait_until_returns_what_the_predicate_said(lab):
     began = lab.clock.now()
     assert lab.wait_until(lambda: "at once") == "at once"

@@ -90,6 +90,128 @@ def test_a_parent_that_is_gone_is_named_and_ghosted(lab: Any) -> None:
     assert not set(first) & {shard for row in lineage.reading_order() for shard in row}
 
 
+def test_nodes_say_what_the_listing_says(lab: Any) -> None:
+    arn = table_stream(lab)
+    lab.clock.advance(hours=29)
+    listed = []
+    page: dict[str, Any] = {"StreamArn": arn}
+    answer = lab.client("dynamodbstreams").describe_stream(**page)["StreamDescription"]
+    listed = {shard["ShardId"]: shard for shard in answer["Shards"]}
+    lineage = lineage_of(lab, arn)
+    for shard, node in lineage.graph.nodes(data=True):
+        numbers = listed.get(shard, {}).get("SequenceNumberRange", {})
+        assert str(node["starting"]) == numbers.get("StartingSequenceNumber", "None")
+        assert str(node["ending"]) == numbers.get("EndingSequenceNumber", "None")
+        assert node["started"].timestamp() * 1000 == pytest.approx(int(shard[8:28]))
+        assert node["size"] is None
+        assert node["repaired"] is False
+    assert lineage.trimmed == sorted(set(lineage.graph) - set(listed))
+    assert lineage.gaps == [
+        (parent, child)
+        for parent in lineage.trimmed
+        for child in sorted(lineage.graph.successors(parent))
+    ]
+    assert len(lineage.gaps) == 4
+    assert lineage.childless == []
+    assert lineage.enabled
+
+
+def test_a_disabled_stream_ends_in_leaves_that_are_final(lab: Any) -> None:
+    arn = table_stream(lab)
+    lab.client("dynamodb").update_table(
+        TableName="Changes", StreamSpecification={"StreamEnabled": False}
+    )
+    asked = lab.clock.now()
+    lineage = lineage_of(lab, arn)
+    assert (lineage.enabled, lineage.open_shards, lineage.childless) == (False, [], [])
+    assert len(lineage.closed_shards) == 4
+    assert (lab.clock.now() - asked).total_seconds() < 1, "nothing was waited for"
+
+
+def test_a_parent_that_still_looks_open_counts_as_closed() -> None:
+    physics = lu.Physics(on_demand_partitions=30, rollover=(FOUR_HOURS, FOUR_HOURS))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn, streams = table_stream(lab), lab.client("dynamodbstreams")
+        lab.clock.advance(hours=12, minutes=1)
+        pages = []
+
+        def roll_over_between_pages(params: Any, **_: Any) -> None:
+            if not pages:
+                lab.clock.advance(hours=4)
+            pages.append(params)
+
+        event = "before-parameter-build.dynamodb-streams.DescribeStream"
+        assert len(lu.read_lineage(streams, arn).open_shards) == 30
+        first = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        assert len(first) == 100
+        assert sum("EndingSequenceNumber" not in s["SequenceNumberRange"] for s in first) == 10
+
+        streams.meta.events.register("after-call.dynamodb-streams.DescribeStream", roll_over_between_pages)
+        lineage = lu.read_lineage(streams, arn)
+        streams.meta.events.unregister(event, roll_over_between_pages)
+    nodes = lineage.graph.nodes(data=True)
+    repaired = [shard for shard, node in nodes if node["repaired"]]
+    assert len(repaired) == 10
+    assert set(repaired) <= set(lineage.closed_shards)
+    assert {lineage.graph.nodes[shard]["ending"] for shard in repaired} == {None}
+    assert len(lineage.open_shards) == 30
+
+
+def test_children_that_are_listed_late_are_waited_for() -> None:
+    physics = lu.Physics(rollover=(FOUR_HOURS, FOUR_HOURS), listing_lag=(10.0, 60.0))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn, streams = table_stream(lab), lab.client("dynamodbstreams")
+        lab.clock.advance(hours=4, seconds=30)
+        found = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        closed = {s["ShardId"] for s in found if "EndingSequenceNumber" in s["SequenceNumberRange"]}
+        assert closed - {s.get("ParentShardId") for s in found}, "what this test is about"
+        lineage = lu.read_lineage(streams, arn)
+        assert lineage.childless == []
+        assert closed <= {parent for parent, _ in lineage.graph.edges}
+
+
+def test_children_that_never_come_are_not_waited_for_longer_than_a_minute_or_so() -> None:
+    physics = lu.Physics(rollover=(FOUR_HOURS, FOUR_HOURS), listing_lag=(3600.0, 3600.0))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = table_stream(lab)
+        lab.clock.advance(hours=2)
+        lab.split_partition("Changes", 0)
+        lab.clock.advance(hours=1, seconds=-5) if False else lab.clock.advance(minutes=59)
+        asked = lab.clock.now()
+        lineage = lineage_of(lab, arn)
+        assert lineage.childless == []
+        assert (lab.clock.now() - asked).total_seconds() < 1
+
+
+def test_a_parent_that_is_listed_later_than_its_child_is_looked_for() -> None:
+    with lu.open_lab("embedded", physics=lu.Physics(listing_lag=(0.0, 60.0))) as lab:
+        arn, streams = table_stream(lab), lab.client("dynamodbstreams")
+        for partition in range(4):
+            lab.split_partition("Changes", partition)
+        lab.clock.advance(seconds=30)
+        found = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        listed = {shard["ShardId"] for shard in found}
+        assert {s["ParentShardId"] for s in found if "ParentShardId" in s} - listed
+        lineage = lu.read_lineage(streams, arn)
+        assert lineage.trimmed == []
+
+
+def test_a_thousand_shards_in_one_picture_of_their_order(lab: Any) -> None:
+    arn = table_stream(lab)
+    lab.clock.advance(hours=29)
+    lineage = lineage_of(lab, arn)
+    order = lineage.reading_order()
+    place = {shard: number for number, row in enumerate(order) for shard in row}
+    assert len(place) == 28
+    assert all(
+        place[parent] < place[child]
+        for parent, child in lineage.graph.edges
+        if parent not in lineage.trimmed
+    )
+    order[0].clear()
+    assert lineage.reading_order()[0] == lineage.roots, "the caller's list is the caller's"
+
+
 def test_kinesis_by_name_and_by_arn(lab: Any) -> None:
     kinesis = lab.client("kinesis")
     kinesis.create_stream(StreamName="numbers", ShardCount=3)
@@ -106,5 +228,12 @@ def test_kinesis_by_name_and_by_arn(lab: Any) -> None:
 def test_bad_input_names_the_remedy(lab: Any) -> None:
     with pytest.raises(lu.LabError, match="dynamodbstreams or kinesis"):
         lu.read_lineage(lab.client("sqs"), "x")
+    with pytest.raises(lu.LabError, match="names no stream: take the LatestStreamArn"):
+        lineage_of(lab, "arn:aws:dynamodb:us-east-1:table/x/stream/y/and/so/on")
+    with pytest.raises(lu.LabError, match="There is no stream .*: take the LatestStreamArn"):
+        lineage_of(lab, table_stream(lab)[:-1] + "x")
+    with pytest.raises(lu.LabError, match="There is no stream absent here: give the name"):
+        lu.read_lineage(lab.client("kinesis"), "absent")
+    lab.client("dynamodb").delete_table(TableName="Changes")
     with pytest.raises(lu.LabError, match="TRIM_HORIZON"):
         lineage_of(lab, table_stream(lab)).frontier("OLDEST")  # type: ignore[arg-type]

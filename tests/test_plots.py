@@ -491,7 +491,8 @@ def test_a_lineage_goes_from_left_to_right_and_forks() -> None:
         "open shards end where the picture ends"
     )
     assert ax.get_xlabel() == "hours since the oldest listed shard opened"
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["trimmed", "closed", "open"]
+    names = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert names == ["trimmed", "closed", "open", "roll-over", "split"]
     (links,) = [c for c in ax.collections if isinstance(c, LineCollection)]
     assert len(links.get_segments()) == family().graph.number_of_edges()
 
@@ -502,7 +503,7 @@ def test_shards_without_times_are_drawn_by_generation_and_can_merge() -> None:
     first, second, child = lineage_rows(ax)
     assert first[2] != second[2]
     assert child[0] > max(first[1], second[1])
-    assert {"0", "1", "2"} == set(words(ax))
+    assert {"0", "1", "2"} < set(words(ax))
 
 
 def test_a_young_stream_measures_no_milliseconds() -> None:
@@ -540,7 +541,7 @@ def test_a_thousand_shards_are_drawn() -> None:
                 graph.add_edge(table_shard(chain, age - 1), table_shard(chain, age))
     ax = plots.plot_lineage(Family(graph))
     assert len(polygons(ax)) == 1050
-    assert words(ax) == [], "no names where they cannot be read"
+    assert words(ax) == ["1,050 shards in 150 lanes, 150 open"], "no names where none can be read"
 
 
 def test_totals_are_as_high_as_they_are_large() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab_utils.emulator.shards import Record, Shard, ShardLog
+from lab_utils.emulator.shards import SWEEP, Record, Shard, ShardLog
 
 
 def record(number: int, at: int = 0, size: int = 1) -> Record:
@@ -140,3 +140,67 @@ def test_births_are_told_until_nobody_wants_to_know() -> None:
     log.add(shard_with(id="b"))
     assert born == ["a"]
     assert len(log) == 2
+
+
+def test_bytes_are_those_of_every_record_that_came() -> None:
+    shard = shard_with(record(11, at=1, size=5), record(12, at=2, size=7))
+    shard.trim(2)
+    shard.append(record(13, at=3, size=1))
+    assert shard.bytes == 13
+
+
+def test_a_growing_shard_sheds_what_nobody_looks_at() -> None:
+    """A shard that never closes would otherwise keep all it ever got."""
+    log, shard = ShardLog(retention=100), shard_with(id="a")
+    log.add(shard)
+    for number in range(20 * SWEEP):
+        shard.append(record(11 + number, at=number))
+    assert 100 <= len(shard.records) < 100 + SWEEP
+    assert shard.end == 20 * SWEEP
+    assert shard.records[0].at == shard.trimmed, "positions stay true"
+
+
+def test_records_go_when_somebody_looks() -> None:
+    log, shard = ShardLog(retention=100), shard_with(record(11, at=1), record(12, at=50), id="a")
+    log.add(shard)
+    log.trim(120)
+    assert numbers(log.get("a").records) == [12]  # type: ignore[union-attr]
+    log.trim(110)
+    assert numbers(log.get("a").records) == [12], "time never goes back"  # type: ignore[union-attr]
+    log.trim(151)
+    assert [each.records for each in log] == [[]]
+
+
+ID = st.integers(0, 99).map(lambda number: f"shard-{number:02d}")
+STEP = st.one_of(
+    st.tuples(st.just("add"), ID),
+    st.tuples(st.just("close"), st.integers(0, 50)),
+    st.tuples(st.just("wait"), st.integers(0, 80)),
+    st.tuples(st.just("trim"), st.just(0)),
+)
+
+
+@given(st.lists(STEP, max_size=80), ID)
+def test_the_log_is_what_a_plain_list_would_be(steps: list[tuple[str, Any]], after: str) -> None:
+    """Whatever is added, closed and trimmed, in whatever order: against a list looked through."""
+    log, plain, now = ShardLog(retention=100), [], 0
+    for step, what in steps:
+        still_open = [each for each in plain if each.open]
+        if step == "add" and what not in [each.id for each in plain]:
+            parents = (still_open[-1].id,) if still_open else ()
+            plain.append(shard_with(id=what, parents=parents))
+            log.add(plain[-1])
+        elif step == "close" and still_open:
+            still_open[what % len(still_open)].close(now)
+        elif step == "wait":
+            now += what
+        elif step == "trim":
+            log.trim(now)
+            plain = [each for each in plain if each.open or (each.ended or 0) > now - 100]
+        assert list(log) == plain
+        assert len(log) == len(plain)
+        assert log.open_shards() == [each for each in plain if each.open]
+        by_id = sorted(plain, key=lambda shard: shard.id)
+        assert list(log.after("")) == by_id
+        assert list(log.after(after)) == [each for each in by_id if each.id > after]
+        assert all(log.get(each.id) is each and each.id in log for each in plain)

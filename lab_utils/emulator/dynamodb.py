@@ -9,18 +9,41 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from lab_utils.emulator.admission import BATCHES, COUNTED_READS, Admission
+from lab_utils.emulator.autoadmin import Autoadmin, Parts
 from lab_utils.emulator.backing import ACCOUNT, Answer, Change
 from lab_utils.emulator.dynamodb_streams import TableStream
 from lab_utils.emulator.errors import ApiError, not_modelled
-from lab_utils.emulator.partitions import Partition, PartitionMap, first_partitions
+from lab_utils.emulator.partitions import (
+    MOST_PARTITIONS,
+    Partition,
+    PartitionMap,
+    Position,
+    first_partitions,
+    key_hash,
+    key_text,
+    sort_value,
+    warm_partitions,
+)
 from lab_utils.emulator.physics import microseconds
 from lab_utils.emulator.sizes import item_size
+from lab_utils.emulator.throughput import (
+    WRITE,
+    Debts,
+    asked_warmth,
+    check_billing,
+    check_more_warmth,
+    check_new_warmth,
+    check_provisioned,
+    mode_warmth,
+    write_cost,
+)
 from lab_utils.emulator.wire import HttpAnswer, json_answer, parse_json
 
 if TYPE_CHECKING:
+    from lab_utils.emulator.time_to_live import Expiry
     from lab_utils.emulator.world import Region
 
 Params = dict[str, Any]
@@ -39,6 +62,7 @@ WRITES = frozenset(
     }
 )
 SINGLE_WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
+TRANSACTIONS = frozenset({"TransactWriteItems", "ExecuteTransaction"})
 VIEW_TYPES = ("NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES", "KEYS_ONLY")
 STREAM_MEMBERS = ("StreamSpecification", "LatestStreamArn", "LatestStreamLabel")
 TABLE_MEMBERS = frozenset(
@@ -49,6 +73,9 @@ TABLE_MEMBERS = frozenset(
         "SSESpecification",
         "TableClass",
         "DeletionProtectionEnabled",
+        "BillingMode",
+        "ProvisionedThroughput",
+        "WarmThroughput",
     }
 )
 MODELLED = {
@@ -57,13 +84,13 @@ MODELLED = {
         "KeySchema",
         "LocalSecondaryIndexes",
         "GlobalSecondaryIndexes",
-        "BillingMode",
-        "ProvisionedThroughput",
         "Tags",
     },
     "UpdateTable": TABLE_MEMBERS | {"GlobalSecondaryIndexUpdates"},
 }
 """What may be said about a table; anything else is refused."""
+TIME_TO_LIVE = {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
+"""The userIdentity of a record whose item DynamoDB deleted (members as GetRecords spells them)."""
 ItemKey = tuple[str, str]
 
 
@@ -74,18 +101,33 @@ class Table:
     name: str
     arn: str
     key_schema: list[Params]
-    on_demand: bool
+    key_types: dict[str, str]
+    local_indexes: frozenset[str]
     partitions: PartitionMap
+    created: int
+    provisioned: tuple[int, int] | None
+    """Reads and writes a second; None on demand."""
+    admin: Autoadmin = field(init=False)
     stream: TableStream | None = None
     latest: tuple[str, str] | None = None
     """ARN and label of the newest stream; they stay when it is disabled."""
+    expiry: Expiry | None = None
+    """What deletes its items when their time is over, if that is switched on."""
+
+    def __post_init__(self) -> None:
+        names = [str(each["AttributeName"]) for each in self.key_schema]
+        self.hash_key, self.sort_key = names[0], names[1] if len(names) > 1 else None
 
     @property
-    def hash_key(self) -> str:
-        return str(self.key_schema[0]["AttributeName"])
+    def on_demand(self) -> bool:
+        return self.provisioned is None
 
-    def partition_of(self, item: Params) -> Partition:
-        return self.partitions.of_key(_key_text(item[self.hash_key]))
+    def position_of(self, item: Params) -> Position:
+        """Where an item lies in the key space, from its key attributes."""
+        place = key_hash(key_text(item[self.hash_key]))
+        if self.sort_key is None or self.sort_key not in item:
+            return (place,)
+        return place, sort_value(item[self.sort_key])
 
 
 @dataclass
@@ -104,6 +146,8 @@ class DynamoDB:
         self._world = region.world
         self._physics = region.world.physics
         self.tables: dict[str, Table] = {}
+        self._debts = Debts()
+        self._admission = Admission(lambda name: self.tables.get(table_name(name)))
         self._held: dict[ItemKey, int] = {}
         self._tokens: dict[str, tuple[str, int, Answer]] = {}
 
@@ -127,7 +171,18 @@ class DynamoDB:
             return act(headers, params)
         if operation == "TransactGetItems" and self._held:
             self._refuse_held_reads(body)
+        if operation in COUNTED_READS:
+            return self._read(operation, headers, body)
         return HttpAnswer(*self._forward(headers, body))
+
+    def _read(self, operation: str, headers: Params, body: bytes) -> HttpAnswer:
+        left: Params = {}
+        if self._world.scheduler.now < self._debts.until:
+            body, left = self._admission.let_in(operation, body)
+        answer = self._forward(headers, body)
+        if answer[0] == 200:
+            self._admission.charge_read(operation, body, answer[2])
+        return _with_leftovers(operation, answer, left)
 
     def _forward(self, headers: Params, body: bytes) -> Answer:
         return self._world.backing.request(
@@ -148,23 +203,48 @@ class DynamoDB:
             raise _cancelled(transaction.conflicts)
         if self._held and operation != "TransactWriteItems":
             self._refuse_held(operation, body)
+        left: Params = {}
+        if self._world.scheduler.now < self._debts.until:
+            body, left = self._admission.let_in(operation, body)
         answer, changes = self._world.backing.write(self._region.name, headers, body)
         if answer[0] != 200 and operation == "ExecuteTransaction":
             changes = []  # MiniStack has taken them back
         for change in changes:
-            self._record(change)
+            self._record(change, rounds=2 if operation in TRANSACTIONS else 1)
+        if not changes and operation in SINGLE_WRITES and _was_carried_out(answer):
+            self._admission.charge_unchanged(operation, body)
         if token is not None and answer[0] == 200:
             self._remember(token, body, answer)
-        return HttpAnswer(*answer)
+        return _with_leftovers(operation, answer, left)
 
-    def _record(self, change: Change) -> None:
+    def expire(self, table: str, key: Params) -> None:
+        """Delete an item as DynamoDB itself does when its time is over: it costs nothing."""
+        headers = {"x-amz-target": "DynamoDB_20120810.DeleteItem"}
+        body = json.dumps({"TableName": table, "Key": key}).encode()
+        for change in self._world.backing.write(self._region.name, headers, body)[1]:
+            self._record(change, rounds=0, by=TIME_TO_LIVE)
+
+    def _record(self, change: Change, rounds: int = 1, by: Params | None = None) -> None:
+        """Count a change in its partition, and note it in the stream. It costs its size `rounds`
+        times: twice in a transaction, never for what DynamoDB itself deletes."""
         table = self.tables[change.table]
-        partition = table.partition_of(change.new or change.old or {})
-        partition.items += (change.new is not None) - (change.old is not None)
+        position = table.position_of(change.new or change.old or {})
+        partition = table.partitions.at(position)
         old_size, new_size = item_size(change.old), item_size(change.new)
         partition.bytes += new_size - old_size
+        if change.new is not None:
+            partition.sizes[position] = new_size
+        else:
+            partition.sizes.pop(position, None)
+        if rounds:
+            cost = rounds * write_cost(max(old_size, new_size))
+            table.admin.charge(WRITE, partition, position, cost)
+        if partition.bytes + partition.phantom > self._physics.partition_bytes:
+            table.admin.look_at_size(partition)
         if table.stream is not None:
-            table.stream.append(partition, change, old_size, new_size)
+            table.stream.append(partition, change, old_size, new_size, by)
+        if table.expiry is not None:
+            table.expiry.note(change)
 
     # -- transactions ---------------------------------------------------------------------------
 
@@ -251,21 +331,30 @@ class DynamoDB:
         _refuse_unmodelled("CreateTable", params)
         specification = params.pop("StreamSpecification", None)
         view_type = _view_type(specification)
+        check_provisioned(params)
+        provisioned = _provisioned(params)
+        asked, least = asked_warmth(params), provisioned or mode_warmth(self._physics)
+        check_new_warmth(asked, provisioned is None, least)
+        count = self._partitions_for(provisioned or (0, 0), asked)
+        params.pop("WarmThroughput", None)
         answer = self._forward(headers, json.dumps(params).encode())
         if answer[0] != 200:
             return HttpAnswer(*answer)
         description = json.loads(answer[2])["TableDescription"]
-        throughput = description["ProvisionedThroughput"]
-        count = first_partitions(
-            self._physics, throughput["ReadCapacityUnits"], throughput["WriteCapacityUnits"]
-        )
+        now = self._world.scheduler.now
         table = Table(
             description["TableName"],
             description["TableArn"],
             description["KeySchema"],
-            params.get("BillingMode") == "PAY_PER_REQUEST",
-            PartitionMap(count),
-        )
+            {each["AttributeName"]: each["AttributeType"]
+             for each in description["AttributeDefinitions"]},
+            frozenset(each["IndexName"] for each in params.get("LocalSecondaryIndexes") or ()),
+            PartitionMap(count, now),
+            now,
+            provisioned,
+        )  # fmt: skip
+        reads, writes = (max(each or 0, floor) for each, floor in zip(asked, least, strict=True))
+        table.admin = self._autoadmin(table, (reads, writes))
         self.tables[table.name] = table
         if view_type:
             self._enable(table, view_type)
@@ -279,11 +368,19 @@ class DynamoDB:
         _refuse_unmodelled("UpdateTable", params)
         if specification is not None:
             _check_switch(table, specification)
+        check_provisioned(params)
+        check_billing(params, table.on_demand, table.provisioned or (0, 0))
+        asked = asked_warmth(params)
+        check_more_warmth(asked, table.admin.warm)
+        given = params.get("ProvisionedThroughput")
+        wanted = _provisioned({"ProvisionedThroughput": given}) if given else None
+        self._partitions_for(wanted or (0, 0), asked)
+        warming = params.pop("WarmThroughput", None) is not None
         if set(params) > {"TableName"}:
             answer = self._forward(headers, json.dumps(params).encode())
             if answer[0] != 200:
                 return HttpAnswer(*answer)
-        elif specification is None:
+        elif specification is None and not warming:
             raise ApiError(
                 "ValidationException",
                 "At least one of ProvisionedThroughput, "
@@ -292,8 +389,37 @@ class DynamoDB:
             )
         if specification is not None:
             self._switch_stream(table, specification)
+        self._set_throughput(table, params, asked)
         described = self._described(table, self._description(headers, table.name))
-        return json_answer({"TableDescription": described | {"TableStatus": "UPDATING"}})
+        if warming:
+            described["WarmThroughput"]["Status"] = "UPDATING"
+        if not warming or specification is not None or set(params) > {"TableName"}:
+            described["TableStatus"] = "UPDATING"
+        return json_answer({"TableDescription": described})
+
+    def _partitions_for(
+        self, provisioned: tuple[int, int], asked: tuple[int | None, int | None]
+    ) -> int:
+        """How many partitions a request's throughput takes; too many are refused."""
+        count = first_partitions(self._physics, *provisioned)
+        count = max(count, warm_partitions(self._physics, *(each or 0 for each in asked)))
+        if count > MOST_PARTITIONS:
+            raise not_modelled(f"A table of more than {MOST_PARTITIONS:,} partitions", "DynamoDB")
+        return count
+
+    def _set_throughput(
+        self, table: Table, params: Params, asked: tuple[int | None, int | None]
+    ) -> None:
+        """What an UpdateTable says about throughput; it is in force when it is answered."""
+        if params.get("ProvisionedThroughput"):
+            table.provisioned = _provisioned(params)
+            table.admin.provision(*(table.provisioned or (0, 0)))
+        elif params.get("BillingMode") == "PAY_PER_REQUEST" and not table.on_demand:
+            table.provisioned = None
+            table.admin.go_on_demand()
+        if any(asked):
+            reads, writes = (each or 0 for each in asked)
+            table.admin.raise_warm(reads, writes, "warm throughput raised")
 
     def _delete(self, headers: Params, params: Params) -> HttpAnswer:
         answer = self._forward(headers, json.dumps(params).encode())
@@ -302,6 +428,7 @@ class DynamoDB:
             return HttpAnswer(*answer)
         if table.stream is not None:
             table.stream.disable()
+        table.admin.over = True
         del self.tables[table.name]
         described = self._described(table, json.loads(answer[2])["TableDescription"])
         return json_answer({"TableDescription": described})
@@ -324,17 +451,18 @@ class DynamoDB:
         described = {
             name: value for name, value in description.items() if name not in STREAM_MEMBERS
         }
-        described["TableSizeBytes"] = sum(each.bytes for each in table.partitions)
+        described["TableSizeBytes"] = sum(each.size for each in table.partitions)
+        reads, writes = table.admin.warm
+        described["WarmThroughput"] = {
+            "ReadUnitsPerSecond": reads,
+            "WriteUnitsPerSecond": writes,
+            "Status": "ACTIVE",
+        }
         if table.on_demand:
             described["ProvisionedThroughput"] = {
                 "NumberOfDecreasesToday": 0,
                 "ReadCapacityUnits": 0,
                 "WriteCapacityUnits": 0,
-            }
-            described["WarmThroughput"] = {
-                "ReadUnitsPerSecond": self._physics.warm_reads,
-                "WriteUnitsPerSecond": self._physics.warm_writes,
-                "Status": "ACTIVE",
             }
         else:
             described.pop("BillingModeSummary", None)
@@ -372,23 +500,41 @@ class DynamoDB:
             table.stream.disable()
             table.stream = None
 
-    def split(self, table: Table, partition: Partition) -> tuple[Partition, Partition]:
-        """Cut a partition in two and let its items find their part."""
-        parts = table.partitions.split(partition)
-        for part, item in self._items_of(table, parts):
-            part.items += 1
-            part.bytes += item_size(item)
+    def _autoadmin(self, table: Table, warm: tuple[int, int]) -> Autoadmin:
+        return Autoadmin(
+            table.partitions,
+            self._physics,
+            self._world.scheduler,
+            self._world.rng(f"partitions {table.arn} {table.created}"),
+            self._debts,
+            provisioned=table.provisioned,
+            warm=warm,
+            sort_key=table.sort_key is not None,
+            local_index=bool(table.local_indexes),
+            cut=lambda partition, cut: self._cut(table, partition, cut),
+        )
+
+    def split(
+        self,
+        table: Table,
+        partition: Partition,
+        cut: Position | None = None,
+        cause: str = "asked",
+        reason: str = "asked by the reader",
+    ) -> Parts:
+        """Split a partition now, in the middle or at a cut inside it; ValueError if that is not
+        possible."""
+        cut = partition.middle() if cut is None else cut
+        if cut is None or not partition.holds(cut):
+            raise ValueError(f"{partition.name} cannot be cut at {cut}")
+        return table.admin.split(partition, cut, cause, reason)
+
+    def _cut(self, table: Table, partition: Partition, cut: Position) -> Parts:
+        """Cut a partition in two; its shard splits as well."""
+        parts = table.partitions.split(partition, cut, self._world.scheduler.now)
         if table.stream is not None:
             table.stream.split(partition, parts)
         return parts
-
-    def _items_of(
-        self, table: Table, parts: tuple[Partition, ...]
-    ) -> list[tuple[Partition, Params]]:
-        stored = self._world.backing.table(self._region.name, table.name) or {"items": {}}
-        items = [item for rows in stored["items"].values() for item in rows.values()]
-        placed = [(table.partition_of(item), item) for item in items]
-        return [(partition, item) for partition, item in placed if partition in parts]
 
 
 def table_name(name: Any) -> Any:
@@ -447,18 +593,37 @@ def _check_switch(table: Table, specification: Params) -> None:
         )
 
 
-def _key_text(typed: Params) -> str:
-    """A key value as text; 1, 1.0 and 1e0 are one number, and so one item."""
-    ((kind, value),) = typed.items()
-    return f"N:{Decimal(value).normalize():f}" if kind == "N" else f"{kind}:{value}"
-
-
 def _item_text(table: Table, item: Params) -> str:
     return "|".join(
-        _key_text(item[each["AttributeName"]])
+        key_text(item[each["AttributeName"]])
         for each in table.key_schema
         if each["AttributeName"] in item
     )
+
+
+def _provisioned(params: Params) -> tuple[int, int] | None:
+    """What a request provisions, (reads, writes) a second; None where that is on demand."""
+    if params.get("BillingMode", "PROVISIONED") != "PROVISIONED":
+        return None
+    given = params.get("ProvisionedThroughput")
+    if given is None:
+        raise ApiError(
+            "ValidationException",
+            "One or more parameter values were invalid: ReadCapacityUnits and WriteCapacityUnits "
+            "must both be specified when BillingMode is PROVISIONED",
+        )
+    return int(given["ReadCapacityUnits"]), int(given["WriteCapacityUnits"])
+
+
+def _was_carried_out(answer: Answer) -> bool:
+    return answer[0] == 200 or b"ConditionalCheckFailedException" in answer[2][:200]
+
+
+def _with_leftovers(operation: str, answer: Answer, left: Params) -> HttpAnswer:
+    """A batch's answer, with what its partitions did not let in."""
+    if not left or answer[0] != 200:
+        return HttpAnswer(*answer)
+    return json_answer(json.loads(answer[2]) | {BATCHES[operation]: left})
 
 
 def _canonical(body: bytes) -> str:

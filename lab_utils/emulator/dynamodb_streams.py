@@ -1,7 +1,12 @@
 """DynamoDB Streams: what a table's partitions write, kept in shards for a day.
 
-Each partition writes to exactly one open shard. A shard closes when it is some hours old, when its
-partition splits and when the stream is disabled; the shard that follows names it as its parent.
+Each partition writes to exactly one open shard. A shard closes when it is some hours old, when it
+is full, when its partition splits and when the stream is disabled; the shard that follows names it
+as its parent.
+
+Codes and words of errors are AWS's, from the API reference and from what was recorded or reported;
+where only the code is known (Invalid StreamArn, SequenceNumber, Timestamp, ShardIterator and
+ShardFilter) the words are ours.
 """
 
 from __future__ import annotations
@@ -9,18 +14,23 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import math
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lab_utils.emulator.backing import Change
-from lab_utils.emulator.errors import ApiError, not_modelled
+from lab_utils.emulator.errors import ApiError
 from lab_utils.emulator.partitions import Partition
 from lab_utils.emulator.physics import MICROSECONDS, between, microseconds
 from lab_utils.emulator.shards import Record, Shard, ShardLog
 from lab_utils.emulator.sizes import item_size
+from lab_utils.emulator.throughput import UNIT, Bucket
 
 if TYPE_CHECKING:
     from lab_utils.emulator.world import Region
@@ -30,6 +40,29 @@ Params = dict[str, Any]
 
 SEQUENCE_TAIL = 10**20
 """Observed numbers are a small counter followed by 20 digits."""
+STREAM_ARN = re.compile(
+    r"arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/[A-Za-z0-9_.-]+/stream/[^/|]+"
+)
+NO_LAG = (0, 0, 0)
+BIRTH, END, READING = 0, 1, 2
+"""What of a shard is late for others, in the order of `Shard.lag`."""
+CALL = 1000
+"""A call in thousandths, which the buckets of calls count: their rates need not be whole."""
+
+
+def calls(rate: float, seconds: float, now: int) -> Bucket:
+    """So many calls a second, with so many seconds of unused ones kept; full at first."""
+    bucket = Bucket(round(rate * CALL), seconds, now)
+    bucket.level = bucket.most = max(bucket.most, CALL * UNIT)
+    return bucket
+
+
+def may_call(bucket: Bucket, now: int) -> bool:
+    """Whether one more call is let in; it is counted if it is."""
+    if bucket.fill(now) < CALL * UNIT:
+        return False
+    bucket.take(CALL * UNIT, now)
+    return True
 
 
 def stream_label(now: int) -> str:
@@ -46,6 +79,7 @@ class TableStream:
         region: Region,
         table: str,
         table_arn: str,
+        label: str,
         key_schema: list[Params],
         view_type: str,
         partitions: Iterable[Partition],
@@ -54,11 +88,14 @@ class TableStream:
         self._region, self._physics, self._scheduler = region, world.physics, world.scheduler
         self.table, self.key_schema, self.view_type = table, key_schema, view_type
         self.created = self._scheduler.now
-        self.label = stream_label(self.created)
-        self.arn = f"{table_arn}/stream/{self.label}"
+        self.label = label
+        self.arn = f"{table_arn}/stream/{label}"
         self.disabled: int | None = None
-        self.log = ShardLog(microseconds(self._physics.retention))
+        self.log = ShardLog(microseconds(self._physics.retention + self._physics.trim_lag))
+        physics = self._physics
+        self.describes = calls(physics.describe_rate, physics.call_burst, self.created)
         self._rng: random.Random = world.rng(f"stream {self.arn}")
+        self._lags: random.Random = world.rng(f"listing {self.arn}")
         self._counter, self._tail = self._rng.randrange(100, 950), self._rng.randrange(10**6)
         self._keys = [each["AttributeName"] for each in key_schema]
         self._shard_of: dict[int, Shard] = {}
@@ -75,8 +112,18 @@ class TableStream:
 
     # -- writing -----------------------------------------------------------------------------
 
-    def append(self, partition: Partition, change: Change, old_size: int, new_size: int) -> None:
-        """Note that an item changed; a write that changes nothing leaves no record."""
+    def append(
+        self,
+        partition: Partition,
+        change: Change,
+        old_size: int,
+        new_size: int,
+        by: Params | None = None,
+    ) -> None:
+        """Note that an item changed; a write that changes nothing leaves no record.
+
+        `by` is the record's userIdentity: who changed it, where that was DynamoDB itself.
+        """
         old, new = change.old, change.new
         if same_item(old, new):
             return
@@ -88,7 +135,7 @@ class TableStream:
             item_size(keys) + ("OldImage" in images) * old_size + ("NewImage" in images) * new_size
         )
         now = self._scheduler.now
-        body = {
+        body: Params = {
             "eventID": hashlib.md5(
                 f"{self.arn}{sequence}".encode(), usedforsecurity=False
             ).hexdigest(),
@@ -105,8 +152,18 @@ class TableStream:
                 "StreamViewType": self.view_type,
             },
         }
+        if by is not None:
+            body["userIdentity"] = by
         key = "".join(str(keys[name]) for name in self._keys)
-        self._shard_of[partition.id].append(Record(sequence, now, size, key, body))
+        shard = self._shard_of[partition.id]
+        shard.append(Record(sequence, now, size, key, body))
+        self._roll_over_if_full(partition, shard)
+
+    def weigh(self, partition: Partition, size: int) -> None:
+        """Let a partition's shard grow by so many bytes of records that nobody will read."""
+        shard = self._shard_of[partition.id]
+        shard.bytes += size
+        self._roll_over_if_full(partition, shard)
 
     def _images(self, old: Item | None, new: Item | None) -> dict[str, Item]:
         images = {}
@@ -127,23 +184,41 @@ class TableStream:
     def _begin(self, partition: Partition, *parents: Shard) -> None:
         now = self._scheduler.now
         shard = Shard(
-            id=f"shardId-{now // 1000:020d}-{self._rng.getrandbits(32):08x}",
+            id=self._new_id(now),
             parents=tuple(parent.id for parent in parents),
             started=now,
             starting=self._next_sequence(),
             low=partition.low,
             high=partition.high,
+            lag=self._lag(),
         )
         self._shard_of[partition.id] = shard
         self.log.add(shard)
         life = between(self._rng, self._physics.rollover)
         self._scheduler.after(life, lambda: self._roll_over(partition, shard))
 
+    def _new_id(self, now: int) -> str:
+        while True:
+            found = f"shardId-{now // 1000:020d}-{self._rng.getrandbits(32):08x}"
+            if found not in self.log:
+                return found
+
+    def _lag(self) -> tuple[int, int, int]:
+        """How late a shard's birth and end are listed, and iterators for it are handed out."""
+        bounds = self._physics.listing_lag
+        if not bounds[1]:
+            return NO_LAG
+        return between(self._lags, bounds), between(self._lags, bounds), between(self._lags, bounds)
+
     def _roll_over(self, partition: Partition, shard: Shard) -> None:
         if shard.open:
             shard.close(self._scheduler.now)
             self._begin(partition, shard)
             self.log.trim(self._scheduler.now)
+
+    def _roll_over_if_full(self, partition: Partition, shard: Shard) -> None:
+        if shard.bytes >= self._physics.shard_bytes:
+            self._roll_over(partition, shard)
 
     def split(self, partition: Partition, parts: Iterable[Partition]) -> None:
         """A partition split: its open shard closes, and each part begins a child of it."""
@@ -161,45 +236,65 @@ class TableStream:
 
 
 def same_item(old: Item | None, new: Item | None) -> bool:
-    """Whether a write changed nothing; the members of a set have no order."""
+    """Whether a write changed nothing; the members of a set have no order, and 1.0 is 1.
+
+    DynamoDB stores a number in one form only. So does MiniStack, but for those of PartiQL.
+    """
     return old == new or (old is not None and new is not None and _same({"M": old}, {"M": new}))
 
 
 def _same(old: Item, new: Item) -> bool:
     ((kind, before),) = old.items()
     ((new_kind, after),) = new.items()
-    if kind != new_kind or kind not in ("M", "L", "SS", "NS", "BS"):
+    if kind != new_kind or kind not in ("N", "M", "L", "SS", "NS", "BS"):
         return old == new
+    if kind == "N":
+        return Decimal(before) == Decimal(after)
     if kind == "M":
         return before.keys() == after.keys() and all(
             _same(before[name], after[name]) for name in before
         )
     if kind == "L":
         return len(before) == len(after) and all(map(_same, before, after))
+    if kind == "NS":
+        return {Decimal(each) for each in before} == {Decimal(each) for each in after}
     return set(before) == set(after)
 
 
 @dataclass(frozen=True)
 class ShardIterator:
-    """What a shard iterator says: which shard, from which position, and when it was handed out."""
+    """What a shard iterator says: which shard, from which position, and when it was handed out.
+
+    Records that are older than `blind` are passed over (LATEST, with `Physics.latest_lag`).
+    """
 
     arn: str
     shard: str
     position: int
     issued: int
+    blind: int = 0
 
     def encode(self) -> str:
-        inner = f"{self.shard}|{self.position}|{self.issued}"
-        return f"{self.arn}|1|{base64.b64encode(inner.encode()).decode()}"
+        inner = f"{self.shard}|{self.position}|{self.issued}|{self.blind}"
+        text = f"{inner}|{_seal(self.arn, inner)}"
+        return f"{self.arn}|1|{base64.b64encode(text.encode()).decode()}"
 
     @classmethod
     def decode(cls, text: str) -> ShardIterator:
         try:
-            arn, _, inner = text.strip('"').split("|", 2)
-            shard, position, issued = base64.b64decode(inner, validate=True).decode().split("|")
-            return cls(arn, shard, int(position), int(issued))
+            arn, _, hidden = text.strip('"').split("|", 2)
+            inner, _, seal = base64.b64decode(hidden, validate=True).decode().rpartition("|")
+            shard, position, issued, blind = inner.split("|")
+            if seal != _seal(arn, inner):
+                raise ValueError
+            return cls(arn, shard, int(position), int(issued), int(blind))
         except (ValueError, binascii.Error):
-            raise ApiError("ValidationException", "Invalid ShardIterator") from None
+            raise _invalid("ShardIterator") from None
+
+
+def _seal(arn: str, inner: str) -> str:
+    """Ties an iterator to its stream: pieces of two iterators make none."""
+    return hashlib.md5(f"{arn}|{inner}".encode(), usedforsecurity=False).hexdigest()[:8]
 
 
 class DynamoDBStreams:
@@ -209,6 +304,8 @@ class DynamoDBStreams:
         self._region = region
         self._physics, self._scheduler = region.world.physics, region.world.scheduler
         self._streams: dict[str, TableStream] = {}
+        physics = self._physics
+        self._lists = calls(physics.list_rate, physics.call_burst, self._scheduler.now)
 
     # -- for the table ----------------------------------------------------------------------
 
@@ -220,7 +317,14 @@ class DynamoDBStreams:
         view_type: str,
         partitions: Iterable[Partition],
     ) -> TableStream:
-        stream = TableStream(self._region, table, table_arn, key_schema, view_type, partitions)
+        """A new stream for a table, with a label that no stream of the table had before."""
+        label = stream_label(self._scheduler.now)
+        while f"{table_arn}/stream/{label}" in self._streams:
+            later = datetime.fromisoformat(f"{label}+00:00").timestamp() * MICROSECONDS + 1000
+            label = stream_label(round(later))
+        stream = TableStream(
+            self._region, table, table_arn, label, key_schema, view_type, partitions
+        )
         self._streams[stream.arn] = stream
         return stream
 
@@ -238,8 +342,11 @@ class DynamoDBStreams:
     # -- the API ----------------------------------------------------------------------------
 
     def list_streams(self, params: Params) -> Params:
-        wanted, after = params.get("TableName"), params.get("ExclusiveStartStreamArn", "")
         limit = _limit(params, self._physics.shards_per_page)
+        wanted, after = params.get("TableName"), params.get("ExclusiveStartStreamArn", "")
+        if after and not STREAM_ARN.fullmatch(after):
+            raise _invalid("ExclusiveStartStreamArn")
+        self._admit(self._lists)
         found = [
             stream
             for arn in sorted(self._streams)
@@ -257,12 +364,13 @@ class DynamoDBStreams:
         return result
 
     def describe_stream(self, params: Params) -> Params:
-        stream = self._stream(params["StreamArn"])
-        shards = sorted(stream.log, key=lambda shard: shard.id)
-        shards = _filtered(stream, shards, params.get("ShardFilter"))
-        after = params.get("ExclusiveStartShardId", "")
-        shards = [shard for shard in shards if shard.id > after]
         limit = _limit(params, self._physics.shards_per_page)
+        stream, now = self._stream(params["StreamArn"]), self._scheduler.now
+        after, only = params.get("ExclusiveStartShardId", ""), params.get("ShardFilter")
+        shards = stream.log.after(after) if only is None else _children(stream, only, after)
+        listed = (shard for shard in shards if shard.started + shard.lag[BIRTH] <= now)
+        self._admit(stream.describes)
+        page = list(islice(listed, limit + 1))
         description: Params = {
             "StreamArn": stream.arn,
             "StreamLabel": stream.label,
@@ -271,45 +379,53 @@ class DynamoDBStreams:
             "CreationRequestDateTime": stream.created // 1000 / 1000,
             "TableName": stream.table,
             "KeySchema": stream.key_schema,
-            "Shards": [_described(shard) for shard in shards[:limit]],
+            "Shards": [_described(shard, now) for shard in page[:limit]],
         }
-        if len(shards) > limit:
-            description["LastEvaluatedShardId"] = shards[limit - 1].id
+        if len(page) > limit:
+            description["LastEvaluatedShardId"] = page[limit - 1].id
         return {"StreamDescription": description}
 
     def get_shard_iterator(self, params: Params) -> Params:
-        stream = self._stream(params["StreamArn"])
+        stream, now = self._stream(params["StreamArn"]), self._scheduler.now
         shard = self._shard(stream, params["ShardId"])
-        position = self._start(shard, params["ShardIteratorType"], params.get("SequenceNumber"))
-        return {
-            "ShardIterator": ShardIterator(
-                stream.arn, shard.id, position, self._scheduler.now
-            ).encode()
-        }
+        if shard.started + shard.lag[READING] > now:
+            raise _no_shard(stream, shard.id)
+        kind = params["ShardIteratorType"]
+        position = self._start(shard, kind, params.get("SequenceNumber"), params.get("Timestamp"))
+        lag = microseconds(self._physics.latest_lag)
+        blind = now + lag if kind == "LATEST" and lag else 0
+        return {"ShardIterator": ShardIterator(stream.arn, shard.id, position, now, blind).encode()}
 
     def get_records(self, params: Params) -> Params:
-        iterator = ShardIterator.decode(params["ShardIterator"])
+        limit = _limit(params, self._physics.stream_read_records)
+        iterator, now = ShardIterator.decode(params["ShardIterator"]), self._scheduler.now
         stream = self._stream(iterator.arn)
-        if self._scheduler.now - iterator.issued > microseconds(self._physics.stream_iterator_life):
+        if now - iterator.issued > microseconds(self._physics.stream_iterator_life):
             raise ApiError(
                 "ExpiredIteratorException", "The provided iterator exceeds the maximum age allowed."
             )
         shard = self._shard(stream, iterator.shard)
+        self._admit_reader(shard)
         if iterator.position < shard.trimmed:
             raise _trimmed()
-        limit = _limit(params, self._physics.stream_read_records)
-        records = shard.read(iterator.position, limit, self._physics.stream_read_bytes)
+        position, blind = iterator.position, iterator.blind
+        if blind:
+            position = max(position, shard.position_at(min(blind, now)))
+            blind = blind if blind > now else 0
+        records = shard.read(position, limit, self._physics.stream_read_bytes)
         result: Params = {"Records": [record.body for record in records]}
-        position = iterator.position + len(records)
+        position += len(records)
         if shard.open or position < shard.end:
             result["NextShardIterator"] = ShardIterator(
-                stream.arn, shard.id, position, self._scheduler.now
+                stream.arn, shard.id, position, now, blind
             ).encode()
         return result
 
+    # -- looking up and letting in ----------------------------------------------------------
+
     def _stream(self, arn: str) -> TableStream:
-        if "/stream/" not in arn or not arn.startswith("arn:"):
-            raise ApiError("ValidationException", "Invalid StreamArn")
+        if not STREAM_ARN.fullmatch(arn):
+            raise _invalid("StreamArn")
         stream = self.find(arn)
         if stream is None:
             raise ApiError(
@@ -321,31 +437,58 @@ class DynamoDBStreams:
     def _shard(self, stream: TableStream, shard_id: str) -> Shard:
         shard = stream.log.get(shard_id)
         if shard is None:
-            raise ApiError(
-                "ResourceNotFoundException",
-                f"Requested resource not found: Shard: {shard_id} in Stream: "
-                f"{stream.arn} not found",
-            )
+            raise _no_shard(stream, shard_id)
         return shard
 
-    def _start(self, shard: Shard, kind: str, number: str | None) -> int:
-        if kind == "TRIM_HORIZON" or kind == "LATEST":
-            if number is not None:
-                raise ApiError(
-                    "ValidationException", f"SequenceNumber must not be given with {kind}"
-                )
-            return shard.trimmed if kind == "TRIM_HORIZON" else shard.end
+    def _admit(self, bucket: Bucket) -> None:
+        if not may_call(bucket, self._scheduler.now):
+            raise ApiError("ThrottlingException", "Rate exceeded")
+
+    def _admit_reader(self, shard: Shard) -> None:
+        """AWS lets two processes read a shard at a time; here it is calls that are counted."""
+        physics, now = self._physics, self._scheduler.now
+        if shard.reads is None:
+            shard.reads = calls(physics.shard_read_rate, physics.shard_read_burst, now)
+        if not may_call(shard.reads, now):
+            raise ApiError("LimitExceededException", "Too many operations for a given subscriber.")
+
+    def _start(self, shard: Shard, kind: str, number: str | None, moment: Any) -> int:
+        """The position at which an iterator of some type begins."""
+        numbered = kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER")
+        for name, value, belongs in (
+            ("SequenceNumber", number, numbered),
+            ("Timestamp", moment, kind == "AT_TIMESTAMP"),
+        ):
+            if value is not None and not belongs:
+                raise ApiError("ValidationException", f"{name} must not be given with {kind}")
+        if kind == "TRIM_HORIZON":
+            return shard.trimmed
+        if kind == "LATEST":
+            return shard.end
         if kind == "AT_TIMESTAMP":
-            raise not_modelled("The iterator type AT_TIMESTAMP", "DynamoDB Streams")
-        if not number or not number.isdecimal():
-            raise ApiError("ValidationException", "Invalid SequenceNumber")
+            return shard.position_at(self._moment(moment))
+        if not number or not (number.isascii() and number.isdecimal()):
+            raise _invalid("SequenceNumber")
         sequence = int(number)
         if sequence < shard.starting or (shard.ending is not None and sequence > shard.ending):
-            raise ApiError("ValidationException", "Invalid SequenceNumber")
+            raise _invalid("SequenceNumber")
         first_wanted = sequence + (kind == "AFTER_SEQUENCE_NUMBER")
         if first_wanted <= shard.lost:
             raise _trimmed()
         return shard.position_of(first_wanted)
+
+    def _moment(self, seconds: Any) -> int:
+        """The Timestamp of an iterator in microseconds; one in the future is refused."""
+        if seconds is None:
+            raise _invalid("Timestamp")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ApiError(
+                "SerializationException",
+                f"{type(seconds).__name__} cannot be converted to Timestamp",
+            )
+        if not math.isfinite(seconds) or microseconds(seconds) > self._scheduler.now:
+            raise _invalid("Timestamp")
+        return microseconds(seconds)
 
 
 def _limit(params: Params, most: int) -> int:
@@ -361,23 +504,36 @@ def _limit(params: Params, most: int) -> int:
     return limit
 
 
-def _filtered(stream: TableStream, shards: list[Shard], only: Params | None) -> list[Shard]:
-    """ShardFilter CHILD_SHARDS: the children of one shard only (API reference, since July 2025)."""
-    if only is None:
-        return shards
+def _children(stream: TableStream, only: Params, after: str) -> list[Shard]:
+    """ShardFilter CHILD_SHARDS: the children of one shard only (API reference, since July 2025).
+
+    What AWS answers for a shard that is no more is not known; here it has no children.
+    """
     if only.get("Type") != "CHILD_SHARDS" or not only.get("ShardId"):
         raise ApiError("ValidationException", "ShardFilter needs Type CHILD_SHARDS and a ShardId")
-    return sorted(stream.log.children(only["ShardId"]), key=lambda shard: shard.id)
+    children = (each for each in stream.log.children(only["ShardId"]) if each.id > after)
+    return sorted(children, key=lambda shard: shard.id)
 
 
-def _described(shard: Shard) -> Params:
+def _described(shard: Shard, now: int) -> Params:
     numbers = {"StartingSequenceNumber": str(shard.starting)}
-    if shard.ending is not None:
+    if shard.ended is not None and shard.ended + shard.lag[END] <= now:
         numbers["EndingSequenceNumber"] = str(shard.ending)
     described: Params = {"ShardId": shard.id, "SequenceNumberRange": numbers}
     if shard.parents:
         described["ParentShardId"] = shard.parents[0]
     return described
+
+
+def _invalid(member: str) -> ApiError:
+    return ApiError("ValidationException", f"Invalid {member}")
+
+
+def _no_shard(stream: TableStream, shard_id: str) -> ApiError:
+    return ApiError(
+        "ResourceNotFoundException",
+        f"Requested resource not found: Shard: {shard_id} in Stream: {stream.arn} not found",
+    )
 
 
 def _trimmed() -> ApiError:

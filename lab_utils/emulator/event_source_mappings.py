@@ -515,7 +515,11 @@ class Poller:
 
 def dynamodb_envelope(arn: str) -> Callable[[Shard, Record, str], Params]:
     def envelope(_shard: Shard, record: Record, _role: str) -> Params:
-        return {**record.body, "eventSourceARN": arn}
+        event = {**record.body, "eventSourceARN": arn}
+        if "userIdentity" in event:  # Lambda spells its members in lower case (Developer Guide)
+            who = event["userIdentity"]
+            event["userIdentity"] = {"type": who["Type"], "principalId": who["PrincipalId"]}
+        return event
 
     return envelope
 

@@ -7,12 +7,14 @@ the code that asked: meanwhile others run, and that is how calls overlap.
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -23,7 +25,7 @@ from botocore.model import OperationModel
 
 from lab_utils.emulator import dynamodb, wire
 from lab_utils.emulator.errors import ApiError
-from lab_utils.emulator.physics import Range, between, microseconds
+from lab_utils.emulator.physics import MICROSECONDS, Range, between, microseconds
 from lab_utils.emulator.scheduler import Guest, Resume, current_guest
 from lab_utils.emulator.wire import HttpAnswer
 from lab_utils.errors import LabError
@@ -66,6 +68,10 @@ PROTOCOLS = {
 """How a service words its errors, where that is not JSON."""
 
 MODELLED: dict[str, dict[str, tuple[str, str]]] = {
+    "dynamodb": {
+        "UpdateTimeToLive": ("time_to_live", "update"),
+        "DescribeTimeToLive": ("time_to_live", "describe"),
+    },
     "dynamodbstreams": {
         "ListStreams": ("streams", "list_streams"),
         "DescribeStream": ("streams", "describe_stream"),
@@ -152,6 +158,12 @@ WITHOUT_REGION = ("iam", "sts", "s3")
 _ONE_AT_A_TIME = threading.Lock()
 """Threads that a cell or a handler started call at any moment, and labs share MiniStack."""
 _REGION_IN_HOST = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
+
+
+@lru_cache(maxsize=1)
+def http_date(second: int) -> str:
+    """The Date of an answer: callers without a clock of the lab's know what time it is there."""
+    return formatdate(second, usegmt=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +270,7 @@ class Gateway:
     def _hold(self, tables: dynamodb.DynamoDB, request: Request) -> dynamodb.Transaction | None:
         try:
             return tables.begin_transaction(request.body)
-        except (ApiError, AttributeError, KeyError, TypeError, ValueError):
+        except (ApiError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
             return None  # it will be refused when it is carried out
 
     def _latency(self, request: Request) -> Range:
@@ -307,6 +319,7 @@ class Gateway:
         bits = f"{self._ids.getrandbits(128):032X}"
         headers = {name.lower(): value for name, value in answer.headers.items()}
         headers.pop("x-amz-crc32", None)
+        headers["date"] = http_date(self._scheduler.now // MICROSECONDS)
         if request.service == "s3":
             headers["x-amz-request-id"] = bits[:16]
             headers["x-amz-id-2"] = base64.b64encode((bits + bits[:16]).encode()).decode()
@@ -321,8 +334,7 @@ class Gateway:
     def _carry_out(
         self, request: Request, guest: Guest | None, transaction: dynamodb.Transaction | None
     ) -> Any:
-        with _ONE_AT_A_TIME:
-            self._scheduler.critical += 1
+        with self.turn():
             try:
                 if guest is not None:
                     owner: Instance = guest.owner
@@ -330,6 +342,14 @@ class Gateway:
                 return self._dispatch(request, transaction)
             except ApiError as error:
                 return wire.error_answer(_protocol(request), error)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Meanwhile nobody else is at the services, and Ctrl-C waits."""
+        with _ONE_AT_A_TIME:
+            self._scheduler.critical += 1
+            try:
+                yield
             finally:
                 self._scheduler.critical -= 1
 
@@ -356,10 +376,11 @@ class Gateway:
         return self._models[key]
 
     def _json(self, act: Act, request: Request) -> HttpAnswer:
-        params = wire.parse_json(request.body)
+        given = wire.parse_json(request.body)
+        params = {name: value for name, value in given.items() if value is not None}
         shape = self._model(request).input_shape
         wire.validate(shape, params)
-        version = "1.0" if request.service == "dynamodbstreams" else "1.1"
+        version = "1.0" if request.service.startswith("dynamodb") else "1.1"
         return wire.json_answer(act(params), version)
 
     def _lambda(self, act: Act, request: Request) -> Any:
@@ -384,7 +405,7 @@ class Gateway:
             if request.service == "sqs" and request.operation == "ReceiveMessage":
                 return self._receive(request)
             return self._forward(request)
-        except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as problem:
             raise ApiError(
                 "SerializationException", f"The request does not fit {request.operation}: {problem}"
             ) from problem

@@ -18,7 +18,7 @@ from typing import Any
 
 from lab_utils.errors import LabError
 
-KB, MB = 1024, 1024 * 1024
+KB, MB, GB = 1024, 1024**2, 1024**3
 HOUR = 3600.0
 MICROSECONDS = 1_000_000
 
@@ -29,7 +29,20 @@ ABOVE_ZERO = frozenset(
         "on_demand_partitions",
         "partition_writes",
         "partition_reads",
+        "partition_bytes",
+        "burst",
+        "heat_share",
+        "heat_time",
+        "heat_sample",
+        "on_demand_headroom",
+        "scale",
         "rollover",
+        "shard_bytes",
+        "shard_read_rate",
+        "shard_read_burst",
+        "describe_rate",
+        "list_rate",
+        "call_burst",
         "shards_per_page",
         "stream_read_records",
         "kinesis_read_records",
@@ -60,14 +73,28 @@ def assumed(default: Any, why: str) -> Any:
 class Physics:
     """The constants of the embedded world. `Physics(rollover=(4 * 3600, 4 * 3600))` overrides."""
 
+    scale: int = assumed(1, "1 is AWS's own size; `Physics.scaled(n)` is a model 1 : n")
+
     # -- tables and their partitions
     on_demand_partitions: int = assumed(
         4, "a new on-demand table's warm throughput is 4,000 writes/s, and a partition takes 1,000"
     )
     partition_writes: int = documented(1000, "Developer Guide, best practices for partition keys")
     partition_reads: int = documented(3000, "Developer Guide, best practices for partition keys")
+    partition_bytes: int = documented(10 * GB, "AWS Database Blog, Scaling DynamoDB, part 3")
+    burst: float = documented(300.0, "Developer Guide, burst capacity: seconds of unused capacity")
     warm_reads: int = documented(12000, "Developer Guide, warm throughput")
     warm_writes: int = documented(4000, "Developer Guide, warm throughput")
+    on_demand_headroom: float = documented(
+        2.0, "Developer Guide, on-demand mode: up to double the previous peak"
+    )
+    heat_share: float = assumed(0.8, "from this part of its ceiling on, a partition counts as hot")
+    heat_time: float = assumed(300.0, "so long a partition must be hot before it is split")
+    heat_sample: int = assumed(1000, "so many different keys of a hot partition are looked at")
+    split_time: Range = assumed((60.0, 180.0), "AWS says that a split takes minutes")
+    expiry_delay: Range = assumed(
+        (0.0, 60.0), "an expired item is deleted so much later; AWS says within a few days"
+    )
     token_life: float = documented(600.0, "API reference, TransactWriteItems ClientRequestToken")
 
     # -- streams of a table
@@ -76,12 +103,27 @@ class Physics:
         (4.0 * HOUR, 4.5 * HOUR),
         "gaps of 4.04 to 4.50 h in the sample of DescribeStream; the even draw is assumed",
     )
+    shard_bytes: int = assumed(1 * GB, "a shard closes past a size, too; no figure is published")
+    trim_lag: float = assumed(0.0, "records may stay longer than 24 h; AWS promises no less")
+    listing_lag: Range = assumed(
+        (0.0, 0.0), "how late a listing shows births and ends; on AWS it may be a minute"
+    )
+    latest_lag: float = assumed(
+        0.0, "LATEST was seen to miss a write that followed at once; here it does so if you ask"
+    )
     sequence_step: float = assumed(
         60.0, "the counter in sequence numbers grows in idle shards too; its pace is unknown"
     )
     stream_iterator_life: float = documented(15 * 60.0, "API reference, GetShardIterator")
     stream_read_records: int = documented(1000, "API reference, Streams GetRecords")
     stream_read_bytes: int = documented(1 * MB, "API reference, Streams GetRecords")
+    shard_read_rate: float = assumed(
+        10.0, "GetRecords calls a second and shard: two readers at five each, as AWS allows two"
+    )
+    shard_read_burst: float = assumed(30.0, "seconds of unused calls kept, for cells run again")
+    describe_rate: float = documented(10.0, "API reference, DescribeStream, calls a second")
+    list_rate: float = documented(5.0, "API reference, ListStreams, calls a second")
+    call_burst: float = assumed(10.0, "seconds of unused Describe and List calls kept")
     shards_per_page: int = documented(100, "API reference, DescribeStream")
 
     # -- Kinesis
@@ -149,6 +191,20 @@ class Physics:
                 )
             if each.type == "Range" and (len(parts) != 2 or parts[0] > parts[1]):
                 raise LabError(f"{given} must be a pair (shortest, longest).")
+
+    @classmethod
+    def scaled(cls, n: int, **overrides: Any) -> Physics:
+        """A scale model, 1 : n: a partition and a shard hold and do a part of what AWS's do.
+
+        With n = 100 a partition takes 10 writes a second, which a loop in a cell exceeds. Times
+        are not scaled: an hour is an hour. `Physics.scale` and every figure say that it is a model.
+        """
+        if not isinstance(n, int) or not 1 <= n <= cls.partition_writes:
+            raise LabError(f"Physics.scaled({n!r}) must be a whole number from 1 to 1000.")
+        sizes = ("partition_writes", "partition_reads", "partition_bytes", "warm_reads",
+                 "warm_writes", "shard_bytes")  # fmt: skip
+        smaller = {name: max(1, round(getattr(cls, name) / n)) for name in sizes}
+        return cls(**{"scale": n, **smaller, **overrides})
 
     def backoff(self, attempt: int) -> float:
         """Seconds before the next try of a batch whose try number `attempt` (from 1) failed."""

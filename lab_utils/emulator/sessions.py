@@ -119,6 +119,7 @@ class LabSession(botocore.session.Session):  # type: ignore[misc]
         self.register("before-send", self._answer)
         self.register("creating-client-class", self._add_virtual_waits)
         self.register("before-parameter-build", self._fill_idempotency_tokens)
+        self.register("lab-wait", self._let_pass)
 
     def lab_options(self) -> dict[str, Any]:
         """What another session needs to reach the same lab as the same caller."""
@@ -212,6 +213,11 @@ class LabSession(botocore.session.Session):  # type: ignore[misc]
             if name not in params:
                 bits = self._lab_rng.getrandbits(128)
                 params[name] = str(uuid.UUID(int=bits, version=4))
+
+    def _let_pass(self, seconds: float, **_: Any) -> bool:
+        """For code that has a client and no clock, and has to wait: see `lab_utils.clock.pause`."""
+        self._lab_wait(seconds)
+        return True
 
 
 class _NoNetwork:

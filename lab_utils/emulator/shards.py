@@ -11,9 +11,16 @@ true while records go.
 from __future__ import annotations
 
 import bisect
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab_utils.emulator.throughput import Bucket
+
+SWEEP = 1024
+"""A growing shard is relieved of what is past its retention at every so many records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +37,14 @@ class Record:
     body: dict[str, Any]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Shard:
     """A list of records that grows until it is closed. Times in microseconds.
 
     `low` to `high` - 1 is the range of hashes whose records come here; `newest` is the sequence
     number of the last record that came, `lost` that of the last one trimmed away (0: none).
+    `bytes` counts every record that ever came, those that are trimmed too. `lag` says how late
+    others see its birth, its end, and that it can be read; `reads` how often it may be read.
     """
 
     id: str
@@ -50,7 +59,12 @@ class Shard:
     trimmed: int = 0
     newest: int = 0
     lost: int = 0
-    _watchers: list[Callable[[], None]] = field(default_factory=list, repr=False)
+    bytes: int = 0
+    lag: tuple[int, int, int] = (0, 0, 0)
+    reads: Bucket | None = field(default=None, repr=False)
+    log: ShardLog | None = field(default=None, repr=False)
+    """The log that holds it, which is told of its end."""
+    _watchers: list[Callable[[], None]] | None = field(default=None, repr=False)
 
     @property
     def open(self) -> bool:
@@ -66,11 +80,16 @@ class Shard:
             raise ValueError(f"{self.id} is closed")
         self.records.append(record)
         self.newest = record.sequence
+        self.bytes += record.size
+        if not len(self.records) % SWEEP and self.log is not None:
+            self.trim(record.at - self.log.retention)
         self._notify()
 
     def close(self, now: int) -> None:
         """End the shard: its last record's number, or its first if it has none, ends it."""
         self.ended, self.ending = now, self.newest or self.starting
+        if self.log is not None:
+            self.log.note_end(self)
         self._notify()
 
     def trim(self, horizon: int) -> None:
@@ -108,31 +127,51 @@ class Shard:
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Have `watcher` called once, at the next append or at the close."""
+        if self._watchers is None:
+            self._watchers = []
         self._watchers.append(watcher)
 
     def _notify(self) -> None:
         if self._watchers:
-            watchers, self._watchers = self._watchers, []
+            watchers, self._watchers = self._watchers, None
             for watcher in watchers:
                 watcher()
 
 
 class ShardLog:
-    """All shards of one stream that can still be listed, oldest first."""
+    """All shards of one stream that can still be listed.
+
+    Nothing here looks at every shard: closed ones wait in the order of their ends to be forgotten,
+    and a shard sheds its old records when somebody looks at it.
+    """
 
     def __init__(self, retention: int) -> None:
         self.retention = retention
         self._shards: dict[str, Shard] = {}
+        self._open: dict[str, Shard] = {}
+        self._closed: deque[Shard] = deque()
         self._children: dict[str, list[Shard]] = {}
+        self._ids: list[str] = []
+        """Sorted. Forgotten ids stay until all before them are forgotten, too."""
+        self._first = 0
+        """Where in `_ids` the first shard is that is not forgotten."""
+        self._horizon = 0
         self._birth_watchers: list[Callable[[Shard], None]] = []
 
     def add(self, shard: Shard) -> None:
         """Take in a newborn shard."""
-        self._shards[shard.id] = shard
+        shard.log = self
+        self._shards[shard.id] = self._open[shard.id] = shard
+        bisect.insort(self._ids, shard.id)
         for parent in shard.parents:
             self._children.setdefault(parent, []).append(shard)
         for watcher in list(self._birth_watchers):
             watcher(shard)
+
+    def note_end(self, shard: Shard) -> None:
+        """Called by a shard that closes."""
+        del self._open[shard.id]
+        self._closed.append(shard)
 
     def on_birth(self, watcher: Callable[[Shard], None]) -> None:
         self._birth_watchers.append(watcher)
@@ -141,33 +180,54 @@ class ShardLog:
         self._birth_watchers.remove(watcher)
 
     def __iter__(self) -> Iterator[Shard]:
-        return iter(list(self._shards.values()))
+        """All shards, oldest first."""
+        for shard in list(self._shards.values()):
+            shard.trim(self._horizon)
+            yield shard
 
     def __len__(self) -> int:
         return len(self._shards)
 
+    def __contains__(self, shard_id: str) -> bool:
+        return shard_id in self._shards
+
     def get(self, shard_id: str) -> Shard | None:
-        return self._shards.get(shard_id)
+        """A shard by its id, without the records that are past their retention."""
+        shard = self._shards.get(shard_id)
+        if shard is not None:
+            shard.trim(self._horizon)
+        return shard
+
+    def after(self, shard_id: str) -> Iterator[Shard]:
+        """The shards behind an id (which need not exist), in the order of their ids."""
+        start = max(self._first, bisect.bisect_right(self._ids, shard_id))
+        for index in range(start, len(self._ids)):
+            shard = self._shards.get(self._ids[index])
+            if shard is not None:
+                yield shard
 
     def children(self, shard_id: str) -> list[Shard]:
         return list(self._children.get(shard_id, ()))
 
     def open_shards(self) -> list[Shard]:
-        return [shard for shard in self._shards.values() if shard.open]
+        """The shards that still grow, oldest first."""
+        return list(self._open.values())
 
     def trim(self, now: int) -> None:
-        """Drop records past their retention, and shards that closed longer ago than that.
+        """Forget the shards that closed longer ago than their retention; records go with a look.
 
-        Records go from the moment they may go; AWS only promises not to drop them earlier.
+        Both go from the moment they may go; AWS only promises not to drop them earlier.
         """
-        horizon = now - self.retention
-        for shard in list(self._shards.values()):
-            if shard.ended is not None and shard.ended <= horizon:
-                self._forget(shard)
-            else:
-                shard.trim(horizon)
+        self._horizon = max(self._horizon, now - self.retention)
+        while self._closed and (self._closed[0].ended or 0) <= self._horizon:
+            self._forget(self._closed.popleft())
 
     def _forget(self, shard: Shard) -> None:
-        shard.trim(shard.ended + 1 if shard.ended is not None else 0)
+        shard.trim((shard.ended or 0) + 1)
         del self._shards[shard.id]
         self._children.pop(shard.id, None)
+        while self._first < len(self._ids) and self._ids[self._first] not in self._shards:
+            self._first += 1
+        if self._first > len(self._ids) // 2:
+            del self._ids[: self._first]
+            self._first = 0

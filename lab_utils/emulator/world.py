@@ -33,6 +33,7 @@ from lab_utils.emulator.sessions import (
     make_session,
     remove_router,
 )
+from lab_utils.emulator.time_to_live import TimeToLive
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 """When every embedded world begins: a Monday morning."""
@@ -49,6 +50,7 @@ class Region:
         self.world, self.name = world, name
         self.dynamodb = DynamoDB(self)
         self.streams = DynamoDBStreams(self)
+        self.time_to_live = TimeToLive(self)
         self.kinesis = Kinesis(self)
         self.functions = Functions(self)
         self.mappings = EventSourceMappings(self)

@@ -6,6 +6,7 @@ Importing this package imports matplotlib, so `lab_utils` does it only when a pi
 from lab_utils.plots.backlog import plot_backlog
 from lab_utils.plots.invocations import plot_concurrency, plot_invocations
 from lab_utils.plots.lineage import plot_lineage
+from lab_utils.plots.partitions import plot_partitions
 from lab_utils.plots.pipeline import plot_pipeline
 from lab_utils.plots.totals import plot_totals
 
@@ -14,6 +15,7 @@ __all__ = [
     "plot_concurrency",
     "plot_invocations",
     "plot_lineage",
+    "plot_partitions",
     "plot_pipeline",
     "plot_totals",
 ]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,17 +12,25 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from lab_utils.plots.density import draw_density
+from lab_utils.plots.lanes import (
+    KINDS,
+    LINKS,
+    SHARDS,
+    STATES,
+    Kind,
+    Lanes,
+    Lineage,
+    State,
+    graph_of,
+    lay_out,
+)
 from lab_utils.plots.style import (
-    BLUE,
     INK,
     MUTED,
-    PAPER,
-    SKY,
     SMALL,
     TEXT,
     Numbers,
-    TimeAxis,
-    name_y,
     new_axes,
     say,
     size_in_inches,
@@ -34,29 +39,12 @@ from lab_utils.plots.style import (
     tint,
 )
 
-FILLS = {"closed": tint(SKY, 0.5), "open": BLUE, "trimmed": PAPER}
-EDGES = {"closed": BLUE, "open": BLUE, "trimmed": MUTED}
-HALF = 0.3  #: half a bar's height, in rows
+HALF = 0.32  #: half a bar's height, in rows
 GAP = 0.016  #: between a bar and its successor, as a part of the x axis
-YOUNG = 60.0  #: seconds; a stream of that age has no history to measure
-
-
-class Lineage(Protocol):
-    """What `plot_lineage` reads of a lineage."""
-
-    @property
-    def graph(self) -> Any:
-        """A networkx.DiGraph of shard ids, parent -> child."""
-
-
-@dataclass(frozen=True)
-class _Span:
-    """One shard's bar on the x axis."""
-
-    start: float
-    end: float
-    row: float
-    state: str
+TIP = 0.02  #: the point of an open shard's bar, as a part of the x axis
+MOST_LANES = 300  #: more do not fit as bars, and are drawn as a picture of their density
+ROOMY = 0.13  #: inches; lower bars have no outline and no id
+NAMES = {"ended": "closed, nothing tells when"}
 
 
 def plot_lineage(lineage: Lineage, ax: Axes | None = None) -> Axes:
@@ -64,182 +52,101 @@ def plot_lineage(lineage: Lineage, ax: Axes | None = None) -> Axes:
 
     `lineage.graph` is a networkx.DiGraph of shard ids, parent -> child, whose nodes have
     `started` and `ended` (UTC, or None where unknown) and `state` ("open", "closed" or
-    "trimmed"). A roll-over continues in its parent's row, a split forks, a merge joins.
+    "trimmed"). A roll-over continues in its parent's lane, a split forks, a merge joins.
     An open shard has no right end; a trimmed one, known only because its children name it, is a
-    ghost of unknown length. Where the shards' times are not known (Kinesis does not tell them),
-    the x axis counts generations instead.
+    ghost, of unknown length if its times are unknown. Where the times of listed shards are not
+    known (Kinesis does not tell them), the x axis counts generations instead.
+
+    Up to 300 lanes are drawn as bars, thinner the more there are; more lanes as a picture in which
+    a row stands for several of them, below a strip that counts the shards that begin. A LabError
+    says so if `lineage` is not what `read_lineage` returned.
     """
-    graph = lineage.graph
+    graph = graph_of(lineage)
     if not len(graph):
         return say(ax or new_axes(height=2.0), "no shards")
-    rows = _rows(graph)
-    bottom = max(rows.values()) + 0.7
-    ax = ax or new_axes(height=min(8.0, max(2.2, 1.2 + 0.42 * bottom)))
-    spans = _timed_spans(ax, graph, rows) or _generation_spans(ax, graph, rows)
-    ax.set_ylim(bottom, -0.7)
-    ax.set_yticks([])
-    ax.spines["left"].set_visible(False)
-    _draw_links(ax, graph, spans)
-    _draw_bars(ax, spans)
-    _write_ids(ax, spans)
-    _explain(ax, {span.state for span in spans.values()})
-    name_y(ax, "shards")
+    lanes = lay_out(graph)
+    ax = ax or new_axes(height=min(8.0, max(2.3, 1.35 + 0.42 * (lanes.count + 0.4))))
+    _draw_time(ax, lanes)
+    if lanes.count > MOST_LANES:
+        draw_density(ax, lanes)
+    else:
+        _draw_tree(ax, lanes)
+    _explain(ax, lanes)
     return ax
 
 
-# --- rows -----------------------------------------------------------------------------------
-
-
-def _rows(graph: Any) -> dict[str, float]:
-    """A row for each shard: the childless have one each, a parent is amidst its children.
-
-    A child of two parents belongs to the first; a parent whose children all belong to others has
-    a row of its own.
-    """
-    rows: dict[str, float] = {}
-    owned: dict[str, list[str]] = {shard: [] for shard in graph}
-    free = 0.0
-    for root in sorted(shard for shard, degree in graph.in_degree() if not degree):
-        stack = [root]
-        while stack:
-            shard = stack[-1]
-            fresh = [child for child in sorted(graph[shard]) if child not in rows]
-            if fresh:
-                owned[shard].append(fresh[0])
-                stack.append(fresh[0])
-                continue
-            stack.pop()
-            if owned[shard]:
-                rows[shard] = float(np.mean([rows[child] for child in owned[shard]]))
-            else:
-                rows[shard], free = free, free + 1
-    return rows
-
-
-# --- columns --------------------------------------------------------------------------------
-
-
-def _timed_spans(ax: Axes, graph: Any, rows: dict[str, float]) -> dict[str, _Span]:
-    """Spans in time; none if a shard that is still listed has no known start."""
-    nodes = graph.nodes
-    listed = [shard for shard in nodes if nodes[shard]["state"] != "trimmed"]
-    if not listed or any(nodes[shard]["started"] is None for shard in listed):
-        return {}
-    known = [nodes[s][key] for s in nodes for key in ("started", "ended") if nodes[s].get(key)]
-    young = (max(known) - min(known)).total_seconds() < YOUNG
-    time = TimeAxis.over(min(known), max(known) + timedelta(hours=3 if young else 0))
-    last = time.at(max(known))
-    ghost = 1.0 if young else 0.16 * last
-    right = last + (ghost if any(nodes[shard]["state"] == "open" for shard in listed) else 0)
-    spans = {shard: _span(graph, shard, time, rows[shard], right, ghost) for shard in nodes}
-    left = min(span.start for span in spans.values())
-    ax.set_xlim(left, right)
-    time.label(ax, "the first shard opened" if left == 0 else "the oldest listed shard opened")
-    if young:
-        ax.set_xticks([0])
-    ax.grid(visible=False, axis="y")
-    ax.grid(visible=True, axis="x", color=tint(MUTED, 0.2), linewidth=0.8)
-    return spans
-
-
-def _span(graph: Any, shard: str, time: TimeAxis, row: float, right: float, ghost: float) -> _Span:
-    node = graph.nodes[shard]
-    state = node["state"]
-    end = _end(graph, shard, time, right)
-    start = end - ghost if node["started"] is None else time.at(node["started"])
-    return _Span(start, end, row, state)
-
-
-def _end(graph: Any, shard: str, time: TimeAxis, right: float) -> float:
-    """When a shard ended: as recorded, or when its first child began."""
-    node = graph.nodes[shard]
-    if node["state"] == "open":
-        return right
-    if node["ended"] is not None:
-        return time.at(node["ended"])
-    began = [graph.nodes[child]["started"] for child in graph[shard]]
-    return min((time.at(start) for start in began if start is not None), default=right)
-
-
-def _generation_spans(ax: Axes, graph: Any, rows: dict[str, float]) -> dict[str, _Span]:
-    """One column per generation, for shards whose times are not known."""
-    generations: dict[str, int] = {}
-    waiting = sorted(graph)
-    while waiting:
-        ready = [shard for shard in waiting if all(p in generations for p in graph.pred[shard])]
-        for shard in ready:
-            parents = [generations[parent] for parent in graph.pred[shard]]
-            generations[shard] = max(parents, default=0) + 1
-        waiting = [shard for shard in waiting if shard not in generations]
-    last = max(generations.values()) + 0.5
-    ax.set_xlim(0.5, last)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    ax.set_xlabel("generation", fontsize=TEXT, color=INK)
+def _draw_time(ax: Axes, lanes: Lanes) -> None:
+    """The x axis: hours or generations."""
+    ax.set_xlim(lanes.left, lanes.right)
     ax.grid(visible=False)
-    spans = {}
-    for shard, number in generations.items():
-        state = graph.nodes[shard]["state"]
-        end = last if state == "open" else number + 0.35
-        spans[shard] = _Span(number - 0.35, end, rows[shard], state)
-    return spans
+    if lanes.time is None:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        ax.set_xlabel("generation", fontsize=TEXT, color=INK)
+        return
+    ghosts = lanes.in_state("trimmed").size
+    lanes.time.label(ax, f"the {'oldest listed' if ghosts else 'first'} shard opened")
+    if lanes.young:
+        ax.set_xticks([0])
+    ax.grid(visible=True, axis="x", color=tint(MUTED, 0.2), linewidth=0.8)
 
 
-# --- drawing --------------------------------------------------------------------------------
+def _draw_tree(ax: Axes, lanes: Lanes) -> None:
+    """A bar for each shard, a line for each link."""
+    ax.set_ylim(lanes.count - 0.3, -0.7)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    height = 2 * HALF * size_in_inches(ax)[1] / (lanes.count + 0.4)
+    _draw_links(ax, lanes, height)
+    _draw_bars(ax, lanes, height)
+    if height >= ROOMY:
+        _write_ids(ax, lanes)
 
 
-def _draw_bars(ax: Axes, spans: dict[str, _Span]) -> None:
+def _gap(lanes: Lanes, height: float) -> float:
+    """The room between a bar and its successor, on the x axis: less if bars are thin."""
+    return (lanes.right - lanes.left) * GAP * (1.0 if height >= ROOMY else 0.6)
+
+
+# --- bars -----------------------------------------------------------------------------------
+
+
+def _draw_bars(ax: Axes, lanes: Lanes, height: float) -> None:
     """Bars by state; an open one points on to the right."""
-    for state in ("trimmed", "closed", "open"):
-        shapes = [_shape(span, ax) for span in spans.values() if span.state == state]
+    width = 1.4 if height >= ROOMY else 0.5 if height >= ROOMY / 2 else 0.0
+    for state in STATES:
+        fill, edge, style = SHARDS[state]
+        shapes = _shapes(lanes, state, _gap(lanes, height))
         ax.add_collection(
-            PolyCollection(shapes, facecolors=FILLS[state], edgecolors=EDGES[state],
-                           linewidths=1.4, zorder=3,
-                           linestyles=[(0, (2.5, 2))] if state == "trimmed" else "solid")
+            PolyCollection(list(shapes), facecolors=fill, edgecolors=edge, linewidths=width,
+                           zorder=3, linestyles=style if width else "solid")
         )  # fmt: skip
 
 
-def _shape(span: _Span, ax: Axes) -> list[tuple[float, float]]:
-    """A bar's corners, with a little room between it and its successor."""
-    left, right = ax.get_xlim()
-    gap = (right - left) * GAP
-    start, top, low = span.start + gap / 2, span.row - HALF, span.row + HALF
-    end = max(span.end - gap / 2, start)
-    if span.state != "open":
-        return [(start, top), (end, top), (end, low), (start, low)]
-    neck = max(end - (right - left) * 0.02, start)
-    return [(start, top), (neck, top), (end, span.row), (neck, low), (start, low)]
+def _shapes(lanes: Lanes, state: State, gap: float) -> Numbers:
+    """The bars' corners, with a little room between each and its successor."""
+    mine = lanes.in_state(state)
+    start, row = lanes.starts[mine] + gap / 2, lanes.rows[mine]
+    end = np.maximum(lanes.ends[mine] - gap / 2, start)
+    top, low = row - HALF, row + HALF
+    if state != "open":
+        corners = [(start, top), (end, top), (end, low), (start, low)]
+    else:
+        neck = np.maximum(end - (lanes.right - lanes.left) * TIP, start)
+        corners = [(start, top), (neck, top), (end, row), (neck, low), (start, low)]
+    return np.array(corners).transpose(2, 0, 1)
 
 
-def _draw_links(ax: Axes, graph: Any, spans: dict[str, _Span]) -> None:
-    """A line from each parent to its child; a curve where the row changes."""
-    left, right = ax.get_xlim()
-    gap = (right - left) * GAP
-    lines = [_link(spans[parent], spans[child], gap) for parent, child in sorted(graph.edges)]
-    ax.add_collection(LineCollection(lines, colors=INK, linewidths=2.2, zorder=2))
-
-
-def _link(parent: _Span, child: _Span, gap: float) -> Numbers:
-    """Along the parent's row, then in a curve to the child's."""
-    start, end = parent.end - gap / 2, child.start + gap / 2
-    bend = max(start, end - 4 * gap)
-    t = np.linspace(0, 1, 40)
-    ease = t * t * (3 - 2 * t)
-    curve = np.column_stack([bend + (end - bend) * t, parent.row + (child.row - parent.row) * ease])
-    return np.vstack([[start, parent.row], curve])
-
-
-def _write_ids(ax: Axes, spans: dict[str, _Span]) -> None:
+def _write_ids(ax: Axes, lanes: Lanes) -> None:
     """The last characters of a shard's id, where its bar has room for them."""
-    left, right = ax.get_xlim()
-    wide, high = size_in_inches(ax)
-    if high / (ax.get_ylim()[0] - ax.get_ylim()[1]) * 2 * HALF < 0.13:
-        return
-    for shard, span in spans.items():
-        text = _tail(shard)
-        start, end = max(span.start, left), min(span.end, right)
-        if text_width(text, SMALL) < (end - start) / (right - left) * wide - 0.2:
-            colour = MUTED if span.state == "trimmed" else text_on(FILLS[span.state])
-            ax.text((start + end) / 2, span.row, text, fontsize=SMALL, color=colour,
+    wide = size_in_inches(ax)[0] / (lanes.right - lanes.left)
+    for shard, state, start, end, row in zip(
+        lanes.shards, lanes.states, lanes.starts, lanes.ends, lanes.rows, strict=True
+    ):
+        text, fill = _tail(shard), SHARDS[STATES[state]][0]
+        end -= TIP * (lanes.right - lanes.left) * (STATES[state] == "open")
+        if text_width(text, SMALL) < (end - start) * wide - 0.1:
+            colour = MUTED if STATES[state] == "trimmed" else text_on(fill)
+            ax.text((start + end) / 2, row, text, fontsize=SMALL, color=colour,
                     ha="center", va="center_baseline", zorder=5)  # fmt: skip
 
 
@@ -249,13 +156,64 @@ def _tail(shard: str) -> str:
     return kinesis[1] if kinesis else shard[-4:]
 
 
-def _explain(ax: Axes, states: Iterable[str]) -> None:
-    """What the fills mean, for the states that there are."""
-    handles: list[Patch | Line2D] = [
-        Patch(facecolor=FILLS[state], edgecolor=EDGES[state], label=state, linewidth=1.2,
-              linestyle=(0, (2, 1.5)) if state == "trimmed" else "solid")
-        for state in ("trimmed", "closed", "open") if state in set(states)
-    ]  # fmt: skip
-    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3,
-              frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.4, handletextpad=0.4,
-              columnspacing=1.0, borderaxespad=0.0, borderpad=0.1)  # fmt: skip
+# --- links ----------------------------------------------------------------------------------
+
+
+def _draw_links(ax: Axes, lanes: Lanes, height: float) -> None:
+    """A line from each parent to its child; a curve where the row changes."""
+    gap = _gap(lanes, height)
+    kinds = lanes.links[:, 2]
+    thick = min(2.2, max(1.2, 20 * height))
+    ax.add_collection(
+        LineCollection([_link(lanes, parent, child, gap) for parent, child, _ in lanes.links],
+                       colors=[LINKS[KINDS[kind]] for kind in kinds], zorder=2,
+                       linewidths=np.where(kinds == 0, thick, max(thick, 1.8)))
+    )  # fmt: skip
+
+
+def _link(lanes: Lanes, parent: int, child: int, gap: float) -> Numbers:
+    """Along the parent's row, then in a curve to the child's."""
+    start, end = lanes.ends[parent] - gap / 2, lanes.starts[child] + gap / 2
+    here, there = lanes.rows[parent], lanes.rows[child]
+    if here == there:
+        return np.array([(start, here), (end, there)])
+    bend = max(start, end - 4 * gap)
+    t = np.linspace(0, 1, 40)
+    ease = t * t * (3 - 2 * t)
+    curve = np.column_stack([bend + (end - bend) * t, here + (there - here) * ease])
+    return np.vstack([[start, here], curve])
+
+
+# --- words ----------------------------------------------------------------------------------
+
+
+def _explain(ax: Axes, lanes: Lanes) -> None:
+    """Above the picture: how many shards, and what fills and lines mean."""
+    handles: list[Any] = []
+    for state in STATES:
+        fill, edge, style = SHARDS[state]
+        if lanes.in_state(state).size:
+            handles.append(Patch(facecolor=fill, edgecolor=edge, linestyle=style, linewidth=1.2,
+                                 label=NAMES.get(state, state)))  # fmt: skip
+    for kind in _kinds(lanes):
+        handles.append(Line2D([], [], color=LINKS[kind], linewidth=2.2, label=kind))
+    legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6,
+                       frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.3,
+                       handletextpad=0.4, columnspacing=1.0, borderaxespad=0.0,
+                       borderpad=0.1)  # fmt: skip
+    ax.annotate(_sum_up(lanes), (0.0, 1.0), xycoords=legend, xytext=(2, 2),
+                textcoords="offset points", fontsize=TEXT, color=INK, va="bottom")  # fmt: skip
+
+
+def _kinds(lanes: Lanes) -> list[Kind]:
+    """The kinds of links that there are."""
+    return [kind for number, kind in enumerate(KINDS) if number in lanes.links[:, 2]]
+
+
+def _sum_up(lanes: Lanes) -> str:
+    """'28 shards in 4 lanes, 4 open'."""
+    shards, is_open = len(lanes.shards), lanes.in_state("open").size
+    return (
+        f"{shards:,} shard{'s' * (shards != 1)} in {lanes.count:,} "
+        f"lane{'s' * (lanes.count != 1)}, {f'{is_open:,}' if is_open else 'none'} open"
+    )

@@ -1,0 +1,171 @@
+"""What AWS was seen to answer about tables and their streams, fact by fact.
+
+A public test suite ran against AWS and kept the answers; the facts that follow from them are
+numbered 1 to 32. Each has a test that names it. Most of these stand where the behaviour is tested;
+here are the others, and the test that none is missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from lab_utils.lab import Lab
+
+Item = dict[str, Any]
+QUOTED = re.compile(r"\bfacts? ([\d, ]+(?:(?:and|to) [\d, ]+)*)", re.IGNORECASE)
+STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+DATA_STREAM = "arn:aws:kinesis:us-east-1:123456789012:stream/changes"
+
+
+def test_each_fact_has_a_test_that_names_it() -> None:
+    quoted: set[int] = set()
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for found in QUOTED.findall(" ".join(node.value.split())):
+                    for first, last in re.findall(r"(\d+)(?: to (\d+))?", found):
+                        quoted |= set(range(int(first), int(last or first) + 1))
+    missing = set(range(1, 33)) - quoted
+    assert not missing, f"no test names fact {sorted(missing)}"
+
+
+def make_table(client: Any, name: str = "Table", **options: Any) -> Item:
+    made: Item = client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        **options,
+    )
+    return made["TableDescription"]  # type: ignore[no-any-return]
+
+
+def records(streams: Any, arn: str) -> list[Item]:
+    found = []
+    for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
+        at = streams.get_shard_iterator(
+            StreamArn=arn,
+            ShardId=shard["ShardId"],
+            ShardIteratorType="AT_SEQUENCE_NUMBER",
+            SequenceNumber=shard["SequenceNumberRange"]["StartingSequenceNumber"],
+        )
+        found += streams.get_records(ShardIterator=at["ShardIterator"])["Records"]
+    return sorted(found, key=lambda each: int(each["dynamodb"]["SequenceNumber"]))
+
+
+def not_modelled(call: Callable[..., Any], **params: Any) -> bool:
+    with pytest.raises(ClientError) as refused:
+        call(**params)
+    answer = refused.value.response
+    return (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (
+        "NotImplemented",
+        501,
+    )
+
+
+def test_a_table_says_which_stream_is_its_latest(lab: Lab) -> None:
+    """Recorded on AWS, facts 1, 4 and 5: one label, in the table, in the ARN and in the stream."""
+    table = make_table(lab.client("dynamodb"), StreamSpecification=STREAM)
+    label, arn = table["LatestStreamLabel"], table["LatestStreamArn"]
+    assert arn == f"{table['TableArn']}/stream/{label}"
+    assert table["StreamSpecification"] == STREAM
+    found = lab.client("dynamodbstreams").describe_stream(StreamArn=arn)["StreamDescription"]
+    assert found["StreamLabel"] == label
+    assert found["CreationRequestDateTime"].isoformat(timespec="milliseconds") == f"{label}+00:00"
+
+
+def test_a_table_of_another_region_has_a_stream_of_its_own(lab: Lab) -> None:
+    """Recorded on AWS, fact 10: its own ARN and label. That a replica has one too is not modelled,
+    as replicas are not."""
+    session = lab._world("partitions").session
+    here, there = lab.client("dynamodb"), session.create_client("dynamodb", region_name="eu-west-1")
+    arns = [
+        make_table(client, StreamSpecification=STREAM)["LatestStreamArn"]
+        for client in (here, there)
+    ]
+    assert len({arn.split("/stream/")[1] for arn in arns}) == 2
+    here.put_item(TableName="Table", Item={"id": {"S": "a"}})
+    streams = session.create_client("dynamodbstreams", region_name="eu-west-1")
+    assert len(records(lab.client("dynamodbstreams"), arns[0])) == 1
+    assert records(streams, arns[1]) == []
+    assert [each["StreamArn"] for each in streams.list_streams()["Streams"]] == arns[1:]
+    replica = {"Create": {"RegionName": "eu-west-1"}}
+    assert not_modelled(here.update_table, TableName="Table", ReplicaUpdates=[replica])
+
+
+def test_writes_that_leave_nothing_and_writes_that_leave_one_record(lab: Lab) -> None:
+    """Recorded on AWS, facts 16, 17 and 18, in one stream: what does not change an item leaves
+    nothing, a put over an item is a MODIFY, an update of a missing one an INSERT."""
+    client = lab.client("dynamodb")
+    arn = make_table(client, StreamSpecification=STREAM)["LatestStreamArn"]
+    item = {"id": {"S": "a"}, "v": {"S": "1"}}
+    put = {"Put": {"TableName": "Table", "Item": item}}
+    for _ in range(2):
+        client.put_item(TableName="Table", Item=item)
+        client.batch_write_item(RequestItems={"Table": [{"PutRequest": {"Item": item}}]})
+        client.transact_write_items(TransactItems=[put])
+    client.put_item(TableName="Table", Item={"id": {"S": "a"}})
+    client.update_item(TableName="Table", Key={"id": {"S": "b"}})
+    client.execute_statement(Statement="DELETE FROM \"Table\" WHERE id='a'")
+    found = records(lab.client("dynamodbstreams"), arn)
+    assert [each["eventName"] for each in found] == ["INSERT", "MODIFY", "INSERT", "REMOVE"]
+    assert len({each["dynamodb"]["SequenceNumber"] for each in found}) == 4
+
+
+def test_a_batch_that_is_tried_again_is_the_same_batch(lab: Lab) -> None:
+    """Recorded on AWS, fact 21: the same event ids and sequence numbers at every try."""
+    client = lab.client("dynamodb")
+    arn = make_table(client, StreamSpecification=STREAM)["LatestStreamArn"]
+    role = lab.role("reader", {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
+    lab.deploy_function(
+        "stumble",
+        "def handler(event, context):\n"
+        "    for each in event['Records']:\n"
+        "        print('SEEN', each['eventID'], each['dynamodb']['SequenceNumber'])\n"
+        "    raise ValueError('never')\n",
+        role=role,
+    )
+    client.put_item(TableName="Table", Item={"id": {"S": "a"}})
+    (record,) = records(lab.client("dynamodbstreams"), arn)
+    lab.client("lambda").create_event_source_mapping(
+        FunctionName="stumble", EventSourceArn=arn, StartingPosition="TRIM_HORIZON"
+    )
+    lab.clock.advance(minutes=1)
+    seen = [
+        each["message"].split()[1:]
+        for each in lab.client("logs").filter_log_events(logGroupName="/aws/lambda/stumble")[
+            "events"
+        ]
+        if each["message"].startswith("SEEN")
+    ]
+    assert len(seen) > 3
+    assert all(each == [record["eventID"], record["dynamodb"]["SequenceNumber"]] for each in seen)
+
+
+def test_destinations_in_kinesis_are_refused_and_nothing_arrives_there(lab: Lab) -> None:
+    """Recorded on AWS, facts 31 and 32, tell how a table's changes go to a Kinesis stream and what
+    its records look like. That is not modelled: all four calls are refused, none in silence."""
+    client, kinesis = lab.client("dynamodb"), lab.client("kinesis")
+    make_table(client)
+    kinesis.create_stream(StreamName="changes", ShardCount=1)
+    both = {"TableName": "Table", "StreamArn": DATA_STREAM}
+    assert not_modelled(client.enable_kinesis_streaming_destination, **both)
+    assert not_modelled(client.disable_kinesis_streaming_destination, **both)
+    assert not_modelled(
+        client.update_kinesis_streaming_destination,
+        **both,
+        UpdateKinesisStreamingConfiguration={"ApproximateCreationDateTimePrecision": "MICROSECOND"},
+    )
+    assert not_modelled(client.describe_kinesis_streaming_destination, TableName="Table")
+    client.put_item(TableName="Table", Item={"id": {"S": "a"}})
+    at = kinesis.get_shard_iterator(
+        StreamName="changes", ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+    )
+    assert kinesis.get_records(ShardIterator=at["ShardIterator"])["Records"] == []
