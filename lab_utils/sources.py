@@ -182,6 +182,7 @@ class Source(ABC):
             try:
                 answer = operation(**params)
             except ClientError as problem:
+                self._note_time(problem.response)
                 code = error_code(problem)
                 if code not in BUSY:
                     raise
@@ -193,8 +194,13 @@ class Source(ABC):
                     ) from None
                 pause(self.client, wait)
             else:
-                self._date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+                self._note_time(answer)
                 return answer
+
+    def _note_time(self, answer: Any) -> None:
+        """Refusals tell the time as well: after a pause they may be all there is."""
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        self._date = headers.get("date", self._date)
 
     def _list(self, operation: Callable[..., Any], **params: Any) -> Any:
         """A call that names the stream: says in a sentence what is wrong with the name."""

@@ -104,6 +104,19 @@ def test_desktop(browser: Browser, page: str) -> None:
         assert not [path for path in files if not Path(path).exists()], "a link leads nowhere"
 
 
+ANCHOR = re.compile(r'\bid="([^"]+)"')
+TO_A_PLACE = re.compile(r'href="([^"#:]*)#([^"]+)"')
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_links_lead_to_their_place(page: str) -> None:
+    """Whoever follows a link to a section comes to that section, not to the top of its page."""
+    here = HTML / page
+    for path, place in TO_A_PLACE.findall(here.read_text(encoding="utf-8")):
+        there = (here.parent / unquote(path)).resolve() if path else here
+        assert unquote(place) in ANCHOR.findall(there.read_text(encoding="utf-8")), (path, place)
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_phone(browser: Browser, page: str) -> None:
     with Visit(browser, page, PHONE) as visit:

@@ -2,7 +2,7 @@
 
 A notebook's loop makes some 250 writes a second and cannot fill 10 GB. Traffic asks every partition
 for its part of a rate in steps of a few seconds: buckets, heat, peaks and sizes count it like real
-requests, only nothing is stored and nothing is written to the stream.
+requests, the sizes of the stream's shards too, only no item is stored and no record is written.
 """
 
 from __future__ import annotations
