@@ -9,9 +9,8 @@ import random
 from typing import Any
 
 from lab_utils.exercises import Found, Question
+from lab_utils.exercises.tables import ON_DEMAND, TABLE, new_table
 from lab_utils.lab import Lab, open_lab
-
-TABLE = "Orders"
 
 
 def ask(rng: random.Random) -> Question:
@@ -112,19 +111,14 @@ def _split(rng: random.Random) -> Question:
 
 
 def _new_table(lab: Lab, reads: int, writes: int, warm: dict[str, int] | None = None) -> int:
-    """Create the table; the number of its open shards."""
-    mode: dict[str, Any] = {"BillingMode": "PAY_PER_REQUEST"}
+    """Create the table, on demand if both are 0; the number of its open shards."""
+    mode: dict[str, Any] = dict(ON_DEMAND)
     if writes:
         units = {"ReadCapacityUnits": reads, "WriteCapacityUnits": writes}
         mode = {"ProvisionedThroughput": units}
-    lab.client("dynamodb").create_table(
-        TableName=TABLE,
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
-        **mode,
-        **({"WarmThroughput": warm} if warm else {}),
-    )
+    if warm:
+        mode["WarmThroughput"] = warm
+    new_table(lab, **mode)
     return _open_shards(lab)
 
 

@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError
 
 from lab_utils.emulator.physics import HOUR, Physics
 from lab_utils.exercises import Found, Question
+from lab_utils.exercises.tables import TABLE, new_table
 from lab_utils.lab import Lab, open_lab
 
-TABLE = "Exercise"
 FOUR_HOURS = 4 * HOUR
 ONE_SHARD = "A table's stream has one open shard at any time. It rolls over after 4 hours exactly."
 
@@ -200,14 +200,7 @@ class _Reader:
         physics = Physics(on_demand_partitions=1, rollover=(FOUR_HOURS, FOUR_HOURS))
         self.lab: Lab = open_lab("embedded", physics=physics)
         self._dynamodb, self.streams = self.lab.clients("dynamodb", "dynamodbstreams")
-        made = self._dynamodb.create_table(
-            TableName=TABLE,
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
-        )
-        self._arn = made["TableDescription"]["LatestStreamArn"]
+        self._arn = new_table(self.lab, "NEW_IMAGE")
 
     def write(self, n: int, version: int | None = None) -> None:
         """Change item `n`; each item is new unless a version is given."""

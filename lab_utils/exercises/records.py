@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lab_utils.exercises import Found, Question
+from lab_utils.exercises.tables import TABLE, new_table
 from lab_utils.lab import Lab, open_lab
 
-TABLE = "Exercise"
 VIEWS = ("KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES")
 KINDS = ("INSERT", "MODIFY", "REMOVE")
 IDS = ("Ada", "Fred", "Zoë", "Grace", "Björk")
@@ -70,7 +70,7 @@ def _switched(rng: random.Random) -> Question:
 
     def run() -> Found:
         with open_lab("embedded") as lab:
-            _table(lab)
+            new_table(lab, view=None)
             _put(lab, range(before))
             old = _enable(lab, "NEW_IMAGE")
             _put(lab, range(100, 100 + during))
@@ -99,7 +99,7 @@ def _seconds(rng: random.Random) -> Question:
 
     def run() -> Found:
         with open_lab("embedded") as lab:
-            _table(lab)
+            new_table(lab, view=None)
             arn = _enable(lab, "NEW_IMAGE")
             _advance_to(lab, lab.clock.now().timestamp() // 1 + 1.05)
             first = lab.clock.now().timestamp()
@@ -127,7 +127,7 @@ def _first_empty_page(rng: random.Random) -> Question:
 
     def run() -> Found:
         with open_lab("embedded") as lab:
-            _table(lab)
+            new_table(lab, view=None)
             arn = _enable(lab, "KEYS_ONLY")
             _put(lab, range(many), key="the same")
             call = _calls_until_empty(lab, arn, limit)
@@ -151,7 +151,7 @@ def _listed(rng: random.Random) -> Question:
 
     def run() -> Found:
         with open_lab("embedded") as lab:
-            _table(lab)
+            new_table(lab, view=None)
             _enable(lab, "KEYS_ONLY")
             began = lab.clock.now().timestamp()
             for at in switches:
@@ -194,7 +194,7 @@ def _one_write(rng: random.Random) -> tuple[str, str, str, list[Record | None]]:
 
 def _written(lab: Lab, view: str, states: list[Record | None]) -> Record:
     """The record of the last of some writes of one item."""
-    _table(lab)
+    new_table(lab, view=None)
     arn, dynamodb = _enable(lab, view), lab.client("dynamodb")
     for item in states:
         if item is not None:
@@ -227,15 +227,6 @@ def _items(many: int) -> str:
 
 def _time(record: Record) -> Any:
     return record["dynamodb"]["ApproximateCreationDateTime"]
-
-
-def _table(lab: Lab) -> None:
-    lab.client("dynamodb").create_table(
-        TableName=TABLE,
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
 
 
 def _enable(lab: Lab, view: str) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from lab_utils.emulator.physics import HOUR, Physics
 from lab_utils.exercises import Found, Question
+from lab_utils.exercises.tables import TABLE, new_table
 from lab_utils.lab import Lab, open_lab
 from lab_utils.lineage import ShardLineage, read_lineage
 
-TABLE = "Exercise"
 ROLLOVERS = (3, 4, 6)
 """Hours; 4 is AWS's, nearly."""
 HALF, QUARTER = 0.5, 0.25
@@ -28,7 +28,7 @@ def _listed(rng: random.Random) -> Question:
 
     def run() -> Found:
         with _lab(partitions, rollover) as lab:
-            lineage = _lineage(lab, _after(lab, _stream(lab), hour))
+            lineage = _lineage(lab, _after(lab, new_table(lab), hour))
         closed, still_open = len(lineage.closed_shards), len(lineage.open_shards)
         return Found(
             closed + still_open,
@@ -48,7 +48,7 @@ def _after_splits(rng: random.Random) -> Question:
 
     def run() -> Found:
         with _lab(partitions, rollover) as lab:
-            arn = _after(lab, _stream(lab), first)
+            arn = _after(lab, new_table(lab), first)
             lab.split_partition(TABLE, 0)
             lab.clock.advance(hours=second - first)
             lab.split_partition(TABLE, 1)
@@ -76,7 +76,7 @@ def _switched_off(rng: random.Random) -> Question:
 
     def run() -> Found:
         with _lab(partitions, rollover) as lab:
-            arn = _after(lab, _stream(lab), hour)
+            arn = _after(lab, new_table(lab), hour)
             lab.client("dynamodb").update_table(
                 TableName=TABLE, StreamSpecification={"StreamEnabled": False}
             )
@@ -100,7 +100,7 @@ def _first_page(rng: random.Random) -> Question:
 
     def run() -> Found:
         with _lab(partitions, rollover) as lab:
-            arn = _after(lab, _stream(lab), hour)
+            arn = _after(lab, new_table(lab), hour)
             page = lab.client("dynamodbstreams").describe_stream(StreamArn=arn)
             seen = {shard["ShardId"] for shard in page["StreamDescription"]["Shards"]}
             lineage = _lineage(lab, arn)
@@ -124,7 +124,7 @@ def _orphans(rng: random.Random) -> Question:
 
     def run() -> Found:
         with _lab(partitions, rollover) as lab:
-            arn = _after(lab, _stream(lab), split)
+            arn = _after(lab, new_table(lab), split)
             lab.split_partition(TABLE, 0)
             lab.clock.advance(hours=hour - split)
             orphans = len(_lineage(lab, arn).gaps)
@@ -160,18 +160,6 @@ def _lab(partitions: int, rollover: int) -> Lab:
     exactly = (rollover * HOUR, rollover * HOUR)
     physics = Physics(on_demand_partitions=partitions, rollover=exactly)
     return open_lab("embedded", physics=physics)
-
-
-def _stream(lab: Lab) -> str:
-    """The ARN of a new table's stream."""
-    made = lab.client("dynamodb").create_table(
-        TableName=TABLE,
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
-    )
-    return str(made["TableDescription"]["LatestStreamArn"])
 
 
 def _after(lab: Lab, arn: str, hour: float) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lab_utils.exercises import Found, Question
+from lab_utils.exercises.tables import TABLE, new_table
 from lab_utils.lab import open_lab
 
-TABLE = "Exercise"
 KEY = {"id": {"S": "A"}}
 Item = dict[str, Any]
 
@@ -209,14 +209,8 @@ class _Watched:
     def __enter__(self) -> _Watched:
         self.lab = open_lab("embedded")
         self.dynamodb, self._streams = self.lab.clients("dynamodb", "dynamodbstreams")
-        made = self.dynamodb.create_table(
-            TableName=TABLE,
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            ProvisionedThroughput={"ReadCapacityUnits": 500, "WriteCapacityUnits": 500},
-            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        )
-        arn = made["TableDescription"]["LatestStreamArn"]
+        units = {"ReadCapacityUnits": 500, "WriteCapacityUnits": 500}
+        arn = new_table(self.lab, "NEW_AND_OLD_IMAGES", ProvisionedThroughput=units)
         (shard,) = self._streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
         self._from_the_oldest = {
             "StreamArn": arn,
