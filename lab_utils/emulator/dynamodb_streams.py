@@ -52,7 +52,7 @@ CALL = 1000
 
 def calls(rate: float, seconds: float, now: int) -> Bucket:
     """So many calls a second, with so many seconds of unused ones kept; full at first."""
-    bucket = Bucket(round(rate * CALL), seconds, now)
+    bucket = Bucket(max(1, round(rate * CALL)), seconds, now)
     bucket.level = bucket.most = max(bucket.most, CALL * UNIT)
     return bucket
 

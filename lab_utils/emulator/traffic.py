@@ -149,17 +149,18 @@ class Traffic:
             self._scheduler.run(now + step)
             if cuts != partitions.cuts:
                 cuts, places = partitions.cuts, self._by_partition(loads)
-            self._step(places, step / MICROSECONDS, tally)
+            accepted = self._step(places, step / MICROSECONDS, tally)
             if left == span:
                 self._observe(loads, span)
+            self._count_bytes(accepted)
             left -= step
         hottest = max(self._by_partition(loads).values())
         ceiling = self._table.admin.ceilings[self._kind]
-        offered, accepted = round(tally.offered), round(tally.accepted)
+        offered, granted = round(tally.offered), round(tally.accepted)
         return {
             "offered": offered,
-            "accepted": accepted,
-            "throttled": offered - accepted,
+            "accepted": granted,
+            "throttled": offered - granted,
             "partitions": len(partitions),
             "hottest": hottest * self._rate * self._cost / UNIT / ceiling,
         }
@@ -181,25 +182,34 @@ class Traffic:
             if cost := round(whole * share):
                 admin.observe(at(position), position, cost)
 
-    def _step(self, places: dict[Partition, float], seconds: float, tally: Tally) -> None:
+    def _step(
+        self, places: dict[Partition, float], seconds: float, tally: Tally
+    ) -> dict[Partition, float]:
+        """Ask every partition for its part of some seconds; the requests that each let in."""
         requests = self._rate * seconds
         whole = requests * self._cost
         granted = self._table.admin.offer(
             self._kind, {partition: round(whole * share) for partition, share in places.items()}
         )
+        accepted = {
+            partition: min(cost / self._cost, requests * places[partition])
+            for partition, cost in granted.items()
+        }
         tally.offered += requests
-        for partition, cost in granted.items():
-            accepted = min(cost / self._cost, requests * places[partition])
-            tally.accepted += accepted
-            if self._kind == WRITE and accepted:
-                self._count_bytes(partition, round(accepted * self._size))
+        tally.accepted += sum(accepted.values())
+        return accepted
 
-    def _count_bytes(self, partition: Partition, size: int) -> None:
-        if self._growing:
-            partition.phantom += size
-            self._table.admin.look_at_size(partition)
-        if self._table.stream is not None:
-            self._table.stream.weigh(partition, size)
+    def _count_bytes(self, accepted: dict[Partition, float]) -> None:
+        """What was written makes a growing table larger, and its stream's shards in any case."""
+        if self._kind != WRITE:
+            return
+        for partition, requests in accepted.items():
+            size = round(requests * self._size)
+            if size and self._growing:
+                partition.phantom += size
+                self._table.admin.look_at_size(partition)
+            if size and self._table.stream is not None:
+                self._table.stream.weigh(partition, size)
 
 
 def typed_value(value: Any) -> dict[str, str] | None:
