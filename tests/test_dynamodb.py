@@ -107,6 +107,38 @@ KINDS: dict[str, tuple[tuple[str, Item], list[tuple[str, Any, Any]]]] = {
         ("update_item", {"TableName": "Table", "Key": item("b")}),
         [(PUT, None, item("b"))],
     ),
+    "update that only takes away, of an absent item": (
+        (
+            "update_item",
+            {
+                "TableName": "Table",
+                "Key": item("b"),
+                "UpdateExpression": "remove v",
+                "ConditionExpression": "attribute_not_exists(v)",
+                "ReturnValues": "ALL_NEW",
+            },
+        ),
+        [],
+    ),
+    "update that takes away and gives, of an absent item": (
+        ("update_item", update("b", "1") | {"UpdateExpression": "REMOVE w SET v = :v"}),
+        [(PUT, None, B)],
+    ),
+    "update that takes away the last attribute": (
+        ("update_item", {"TableName": "Table", "Key": item("a"), "UpdateExpression": "REMOVE v"}),
+        [(UPDATE, A, item("a"))],
+    ),
+    "older kind of update that only takes away, of an absent item": (
+        (
+            "update_item",
+            {
+                "TableName": "Table",
+                "Key": item("b"),
+                "AttributeUpdates": {"v": {"Action": "DELETE"}},
+            },
+        ),
+        [],
+    ),
     "delete": (("delete_item", {"TableName": "Table", "Key": item("a")}), [(DELETE, A, None)]),
     "delete of an absent item": (("delete_item", {"TableName": "Table", "Key": item("b")}), []),
     "batch": (
