@@ -91,7 +91,8 @@ class Gap:
 @dataclass(slots=True)
 class _Cursor:
     """How far a shard is read. `empty` counts empty answers in a row; `scanning`: records that are
-    older than the moment of SINCE are passed over."""
+    older than the moment of SINCE or TIME are passed over; `missed`: it was listed, and not found;
+    `behind`: a gap was told of, and nothing was read since: more that goes belongs to that gap."""
 
     shard: str
     kind: Kind
@@ -100,6 +101,7 @@ class _Cursor:
     empty: int = 0
     scanning: bool = False
     missed: bool = False
+    behind: bool = False
 
     @property
     def ended(self) -> bool:
@@ -248,14 +250,16 @@ class StreamReader:
 
     def _check_cursors(self, shards: Shards) -> None:
         """Refuse a checkpoint that speaks of shards or records that this stream cannot have had."""
-        newest = max(shards, default="")
-        horizon = self._source.now - RETENTION
+        newest, now = max(shards, default=""), self._source.now
+        horizon = now - RETENTION
         for cursor in self._cursors.values():
             shard, birth = shards.get(cursor.shard), born(cursor.shard)
             if shard is None:
                 known = cursor.shard < newest and (birth is None or birth < horizon)
                 if not known:
                     raise _bad_checkpoint(f"it names a shard {cursor.shard} that never was there")
+            elif cursor.kind != "AFTER" and cursor.value and cursor.moment > now:
+                raise _bad_checkpoint(f"of shard {cursor.shard} it tells a moment in the future")
             elif cursor.kind == "AFTER" and not _within(int(cursor.value), shard):
                 raise _bad_checkpoint(f"shard {cursor.shard} has no record {cursor.value}")
 
@@ -355,6 +359,8 @@ class StreamReader:
         try:
             for leaf in leaves:
                 self._meet(self._source.children(leaf))
+                if leaf in self._cursors:
+                    self._settle(self._cursors[leaf])
         except StreamGone:
             self._relist()
 
@@ -456,7 +462,7 @@ class StreamReader:
         except ClientError as problem:
             self._stumble(cursor, problem)
             return
-        cursor.iterator, cursor.missed = None, False
+        cursor.iterator, cursor.missed, cursor.behind = None, False, False
         number, records = self._source.sequence_number, page.records
         if cursor.scanning:
             records = [each for each in records if self._source.created(each) >= cursor.moment]
@@ -477,29 +483,43 @@ class StreamReader:
     def _iterator(self, cursor: _Cursor) -> str:
         """An iterator for where a cursor stands.
 
+        Only answers tell the time: if a long pause came before, this one shows what to ask for.
+        """
+        cursor.scanning = cursor.kind in ("SINCE", "TIME")
+        way = self._way(cursor)
+        while True:
+            iterator = self._source.iterator(cursor.shard, *way)
+            asked, way = way, self._way(cursor)
+            if asked == way:
+                return iterator
+
+    def _way(self, cursor: _Cursor) -> tuple[str, str | datetime | None]:
+        """A type of iterator, and where it starts.
+
         AT_SEQUENCE_NUMBER with a shard's first number, unlike TRIM_HORIZON, is refused when records
         have been trimmed.
         """
-        iterator, shard = self._source.iterator, self._shards[cursor.shard]
-        cursor.scanning = cursor.kind == "SINCE"
         if cursor.kind == "AFTER":
-            return iterator(shard.id, "AFTER_SEQUENCE_NUMBER", cursor.value)
+            return "AFTER_SEQUENCE_NUMBER", cursor.value
         if cursor.kind != "START":
             age = self._source.now - cursor.moment
             if cursor.kind == "TIME" and age < RETENTION:
-                return iterator(shard.id, "AT_TIMESTAMP", cursor.moment)
+                return "AT_TIMESTAMP", cursor.moment
             if age <= (GRACE if cursor.kind == "HORIZON" else RETENTION):
-                return iterator(shard.id, "TRIM_HORIZON")
-        if shard.starting is None:
-            return iterator(shard.id, "TRIM_HORIZON")
-        return iterator(shard.id, "AT_SEQUENCE_NUMBER", str(shard.starting))
+                return "TRIM_HORIZON", None
+        starting = self._shards[cursor.shard].starting
+        if starting is None:
+            return "TRIM_HORIZON", None
+        return "AT_SEQUENCE_NUMBER", str(starting)
 
     def _stumble(self, cursor: _Cursor, problem: ClientError) -> None:
         """An iterator was refused: begin with a new one, behind what is lost."""
         code, cursor.iterator = error_code(problem), None
         if code == "TrimmedDataAccessException":
-            self._lose(cursor.shard, cursor.after, "records were trimmed before they were read")
+            if not cursor.behind:
+                self._lose(cursor.shard, cursor.after, "records were trimmed before they were read")
             cursor.kind, cursor.value = "HORIZON", _seconds(self._source.now)
+            cursor.behind = True
         elif code == "ResourceNotFoundException":
             cursor.missed = True
         elif code != "ExpiredIteratorException":
@@ -548,7 +568,7 @@ def _cursors_from(checkpoint: str, stream: str) -> dict[str, _Cursor]:
     """The cursors that `StreamReader.checkpoint` wrote down."""
     try:
         found = json.loads(checkpoint)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise _bad_checkpoint("it is no JSON, or cut short") from None
     if not isinstance(found, dict) or found.keys() != {"version", "stream", "shards"}:
         raise _bad_checkpoint("it is not what checkpoint() returned")
@@ -563,7 +583,8 @@ def _cursors_from(checkpoint: str, stream: str) -> dict[str, _Cursor]:
 
 def _cursor_from(shard: str, text: Any) -> _Cursor:
     kind, _, value = text.partition(" ") if isinstance(text, str) else ("", "", "")
-    if kind not in NUMBERS or not re.fullmatch(NUMBERS[kind], value, re.ASCII):
+    known = kind in NUMBERS and shard.startswith("shardId-")
+    if not known or not re.fullmatch(NUMBERS[kind], value, re.ASCII):
         raise _bad_checkpoint(f"it says {text!r} of shard {shard}")
     return _Cursor(shard, cast(Kind, kind), value)
 

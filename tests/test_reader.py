@@ -264,7 +264,8 @@ def test_bad_checkpoints_are_refused_in_a_sentence(changes: Changes) -> None:
         (of(good, shards={shard: "BEFORE 1"}), "says 'BEFORE 1'"),
         (of(good, shards={shard: "AFTER 1"}), "no record 1"),
         (of(good, shards={young: "START"}), "never was there"),
-        (of(good, shards={"x": "START"}), "never was there"),
+        (of(good, shards={"x": "START"}), "says 'START' of shard x"),
+        (of(good, shards={"shard-0": "AFTER 1"}), "of shard shard-0"),
     ]
     for checkpoint, words in bad:
         with pytest.raises(lu.LabError, match=words) as refused:
