@@ -260,7 +260,9 @@ class StreamReader:
                     raise _bad_checkpoint(f"it names a shard {cursor.shard} that never was there")
             elif cursor.kind != "AFTER" and cursor.value and cursor.moment > now:
                 raise _bad_checkpoint(f"of shard {cursor.shard} it tells a moment in the future")
-            elif cursor.kind == "AFTER" and not _within(int(cursor.value), shard):
+            elif cursor.kind == "AFTER" and not (
+                len(cursor.value) <= self._source.most_digits and _within(int(cursor.value), shard)
+            ):
                 raise _bad_checkpoint(f"shard {cursor.shard} has no record {cursor.value}")
 
     # -- what is listed -------------------------------------------------------------------------
@@ -497,7 +499,7 @@ class StreamReader:
         """A type of iterator, and where it starts.
 
         AT_SEQUENCE_NUMBER with a shard's first number, unlike TRIM_HORIZON, is refused when records
-        have been trimmed.
+        have been trimmed. Both moments are cut to seconds: at an age of 24 h some may be.
         """
         if cursor.kind == "AFTER":
             return "AFTER_SEQUENCE_NUMBER", cursor.value
@@ -505,7 +507,7 @@ class StreamReader:
             age = self._source.now - cursor.moment
             if cursor.kind == "TIME" and age < RETENTION:
                 return "AT_TIMESTAMP", cursor.moment
-            if age <= (GRACE if cursor.kind == "HORIZON" else RETENTION):
+            if age < (GRACE if cursor.kind == "HORIZON" else RETENTION):
                 return "TRIM_HORIZON", None
         starting = self._shards[cursor.shard].starting
         if starting is None:
@@ -583,9 +585,9 @@ def _cursors_from(checkpoint: str, stream: str) -> dict[str, _Cursor]:
 
 def _cursor_from(shard: str, text: Any) -> _Cursor:
     kind, _, value = text.partition(" ") if isinstance(text, str) else ("", "", "")
-    known = kind in NUMBERS and shard.startswith("shardId-")
+    known = kind in NUMBERS and re.fullmatch(r"shardId-[\w.-]+", shard, re.ASCII)
     if not known or not re.fullmatch(NUMBERS[kind], value, re.ASCII):
-        raise _bad_checkpoint(f"it says {text!r} of shard {shard}")
+        raise _bad_checkpoint(f"it says {text!r} of shard {shard!r}")
     return _Cursor(shard, cast(Kind, kind), value)
 
 

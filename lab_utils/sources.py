@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError, EndpointResolutionError, ParamValidationError
 
 from lab_utils.clock import pause
 from lab_utils.errors import LabError
@@ -101,6 +101,8 @@ class Source(ABC):
 
     most_records = 1000
     """So many records can be asked for at a time."""
+    most_digits = 40
+    """So long a sequence number can be (API reference)."""
 
     def __init__(self, client: Any, stream: str) -> None:
         self.client, self.stream = client, stream
@@ -206,7 +208,7 @@ class Source(ABC):
         """A call that names the stream: says in a sentence what is wrong with the name."""
         try:
             return self._call(operation, **params)
-        except ParamValidationError:
+        except (EndpointResolutionError, ParamValidationError):
             raise self._misnamed() from None
         except ClientError as problem:
             code = error_code(problem)
@@ -307,6 +309,7 @@ class DataSource(Source):
     """
 
     most_records = 10_000
+    most_digits = 129
     knows_times = True
 
     @property

@@ -263,9 +263,13 @@ def test_bad_checkpoints_are_refused_in_a_sentence(changes: Changes) -> None:
         (of(good, shards={shard: "AFTER -1"}), "says 'AFTER -1'"),
         (of(good, shards={shard: "BEFORE 1"}), "says 'BEFORE 1'"),
         (of(good, shards={shard: "AFTER 1"}), "no record 1"),
+        (of(good, shards={shard: "AFTER " + "9" * 41}), "no record 9999"),
+        (of(good, shards={shard: "SINCE 99999999999"}), "a moment in the future"),
+        (of(good, shards={"shardId-\n": "START"}), "of shard 'shardId-"),
+        ("[" * 100_000, "cut short"),
         (of(good, shards={young: "START"}), "never was there"),
-        (of(good, shards={"x": "START"}), "says 'START' of shard x"),
-        (of(good, shards={"shard-0": "AFTER 1"}), "of shard shard-0"),
+        (of(good, shards={"x": "START"}), "says 'START' of shard 'x'"),
+        (of(good, shards={"shard-0": "AFTER 1"}), "of shard 'shard-0'"),
     ]
     for checkpoint, words in bad:
         with pytest.raises(lu.LabError, match=words) as refused:
@@ -343,6 +347,51 @@ def test_a_late_reader_is_told_of_trimmed_records(changes: Changes) -> None:
     assert str(gap) == (
         f"Shard {gap.shard}, after {gap.after}: records were trimmed before they were read."
     )
+
+
+def test_a_pause_before_the_first_record_skips_nothing_in_silence(changes: Changes) -> None:
+    """The latest answer, which tells the time, is older than the pause."""
+    changes.lab.clock.advance(minutes=30)
+    changes.write(8)
+    changes.lab.clock.advance(hours=3)
+    kept = changes.write(8)
+    changes.lab.clock.advance(hours=20.3)
+    reader = changes.reader()
+    oldest = changes.streams.describe_stream(StreamArn=changes.arn)["StreamDescription"]["Shards"]
+    changes.lab.clock.advance(hours=2)
+    with pytest.warns(lu.TrimmedRecordsWarning):
+        assert sorted(numbers(reader)) == kept
+    assert [gap.shard for gap in reader.gaps] == [
+        shard["ShardId"]
+        for shard in oldest[:4]
+        if shard["SequenceNumberRange"]["EndingSequenceNumber"]
+        != shard["SequenceNumberRange"]["StartingSequenceNumber"]
+    ]
+
+
+def test_a_pause_of_a_day_to_the_second_skips_nothing_in_silence(changes: Changes) -> None:
+    """Written in the second in which LATEST was asked for, and trimmed in the same, a day later."""
+    reader = changes.reader("LATEST")
+    list(reader)
+    begun = changes.lab.clock.now().replace(microsecond=0)
+    changes.write(8, key="one")
+    changes.lab.clock.advance(hours=24)
+    with pytest.warns(lu.TrimmedRecordsWarning, match="records were trimmed before they were"):
+        assert list(reader) == []
+    assert len(reader.gaps) == 1
+    assert changes.lab.clock.now() - begun < timedelta(hours=24, seconds=2)
+
+
+def test_records_that_go_while_they_are_asked_for_are_one_gap(changes: Changes) -> None:
+    begun = changes.lab.clock.now()
+    changes.write(1000, key="one")
+    spent = changes.lab.clock.now() - begun
+    changes.lab.clock.advance(hours=24, seconds=1 - spent.total_seconds())
+    reader = changes.reader()
+    with pytest.warns(lu.TrimmedRecordsWarning) as told:
+        got = numbers(reader)
+    assert got == changes.written[len(changes.written) - len(got) :]
+    assert len(told) == len(reader.gaps) == 1
 
 
 def test_a_shard_that_is_gone_is_reported(changes: Changes) -> None:
@@ -476,6 +525,17 @@ def test_following_ends_with_the_stream(changes: Changes) -> None:
     assert sorted(numbers(changes.reader(follow=True))) == changes.written
 
 
+def test_the_end_of_a_stream_of_one_shard_is_not_waited_for() -> None:
+    with lu.open_lab("embedded", physics=lu.Physics(on_demand_partitions=1)) as lab:
+        changes = Changes(lab)
+        changes.write(8)
+        reader = changes.reader()
+        changes.disable()
+        asked = lab.clock.now()
+        assert numbers(reader) == changes.written
+        assert (lab.clock.now() - asked).total_seconds() < 1
+
+
 def test_a_disabled_stream_is_read_to_its_end_and_once(changes: Changes) -> None:
     changes.write(8)
     changes.disable()
@@ -607,6 +667,7 @@ def test_bad_input_names_the_remedy(changes: Changes) -> None:
         (make(streams, "arn:aws:x"), "names no stream: take the LatestStreamArn"),
         (make(streams, "arn:aws:dynamodb:us-east-1:1:no-table-at-all"), "names no stream"),
         (make(streams, arn[:-1] + "9"), "There is no stream .* from the same lab"),
+        (make(kinesis, arn), "names no stream: give the name"),
         (make(kinesis, "absent"), "There is no stream absent here: give the name"),
         (make(streams, arn, "OLDEST"), '"TRIM_HORIZON", "LATEST" or a datetime'),
         (make(streams, arn, datetime(2026, 1, 5, 9)), "no time zone"),
