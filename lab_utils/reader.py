@@ -251,7 +251,7 @@ class StreamReader:
     def _check_cursors(self, shards: Shards) -> None:
         """Refuse a checkpoint that speaks of shards or records that this stream cannot have had."""
         newest, now = max(shards, default=""), self._source.now
-        horizon = now - RETENTION
+        horizon = now + timedelta(seconds=1) - RETENTION
         for cursor in self._cursors.values():
             shard, birth = shards.get(cursor.shard), born(cursor.shard)
             if shard is None:

@@ -376,12 +376,6 @@ NOT_MODELLED = ("NotImplemented", 501)
 
 OTHER_SETTINGS: dict[str, Any] = {
     "ParallelizationFactor": 2,
-    "MaximumRetryAttempts": 2,
-    "MaximumRecordAgeInSeconds": 60,
-    "BisectBatchOnFunctionError": True,
-    "FunctionResponseTypes": ["ReportBatchItemFailures"],
-    "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}},
-    "FilterCriteria": {"Filters": [{"Pattern": "{}"}]},
     "TumblingWindowInSeconds": 10,
 }
 

@@ -321,17 +321,7 @@ def test_a_table_stream_has_no_timestamps_to_start_at(lab):
     "change",
     [
         {"ParallelizationFactor": 2},
-        {"BisectBatchOnFunctionError": True},
-        {"MaximumRecordAgeInSeconds": 60},
-        {"MaximumRetryAttempts": 0},
         {"TumblingWindowInSeconds": 30},
-        {"FunctionResponseTypes": ["ReportBatchItemFailures"]},
-        {"FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},
-        {
-            "DestinationConfig": {
-                "OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}
-            }
-        },
         {"Tags": {"a": "b"}},
         {"MetricsConfig": {"Metrics": ["EventCount"]}},
         {"KMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"},

@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import simpy
 
+from lab_utils.emulator import destinations, failures
 from lab_utils.emulator.backing import ACCOUNT
+from lab_utils.emulator.destinations import GivenUp
 from lab_utils.emulator.errors import ApiError, not_modelled
-from lab_utils.emulator.lambda_functions import Function, Trigger
+from lab_utils.emulator.failures import Condition, Part, Policy
+from lab_utils.emulator.filters import Filters
+from lab_utils.emulator.lambda_functions import Function, Result, Trigger
 from lab_utils.emulator.physics import between, microseconds
 from lab_utils.emulator.shards import Record, Shard, ShardLog
 
@@ -28,21 +32,19 @@ if TYPE_CHECKING:
 Params = dict[str, Any]
 Steps = Generator[simpy.Event, Any, None]
 
+FAILED = "PROBLEM: Function call failed"
 SETTLED = ("Enabled", "Disabled")
 """The states in which a mapping may be changed or deleted."""
+
+REPORTS = "ReportBatchItemFailures"
+SHORTEST_RECORD_AGE = 60
 
 DYNAMODB_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListStreams")
 KINESIS_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListShards", "ListStreams")
 
 ONLY_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "ParallelizationFactor": (1,),
-    "BisectBatchOnFunctionError": (False,),
-    "MaximumRecordAgeInSeconds": (-1,),
-    "MaximumRetryAttempts": (-1,),
     "TumblingWindowInSeconds": (0,),
-    "FunctionResponseTypes": ([],),
-    "FilterCriteria": ({}, {"Filters": []}),
-    "DestinationConfig": ({}, {"OnFailure": {}}),
 }
 """Settings that are modelled in their default only; any other value is refused."""
 MODELLED = frozenset(
@@ -53,7 +55,13 @@ MODELLED = frozenset(
         "BatchSize",
         "StartingPosition",
         "MaximumBatchingWindowInSeconds",
+        "MaximumRetryAttempts",
+        "MaximumRecordAgeInSeconds",
+        "BisectBatchOnFunctionError",
+        "FunctionResponseTypes",
+        "DestinationConfig",
         "UUID",
+        "FilterCriteria",
         *ONLY_DEFAULTS,
     }
 )
@@ -85,7 +93,11 @@ class Mapping:
     window: float
     state: str
     modified: int
+    filters: Filters
     enabled: bool = True
+    policy: Policy = field(default_factory=Policy)
+    destination: str = ""
+    """Where word of what is given up goes (an ARN), if anywhere."""
     deleted: bool = False
     last_result: str = "No records processed"
     pollers: dict[str, Poller] = field(default_factory=dict)
@@ -109,6 +121,7 @@ class EventSourceMappings:
         self._region, self._world = region, region.world
         self._scheduler, self._physics = region.world.scheduler, region.world.physics
         self._rng = region.world.rng("mappings")
+        self._destination_ids = region.world.rng("destinations")
         self._mappings: dict[str, Mapping] = {}
 
     def __iter__(self) -> Any:
@@ -122,18 +135,18 @@ class EventSourceMappings:
             if arn.startswith("arn:aws:"):
                 raise not_modelled(f"A mapping from {arn.split(':')[2]}", "Lambda")
             raise _invalid("Unrecognized event source.")
-        if "OnSuccess" in (params.get("DestinationConfig") or {}):
-            raise _invalid(
-                "Unsupported DestinationConfig parameter for given event source mapping type."
-            )
+        destination = destinations.destination_of(params) or ""
         start = _starting_position(params, arn)
         function = self._region.functions.find(params["FunctionName"])
         if function is None:
             raise _invalid("Function does not exist")
         _refuse_unmodelled(params)
+        filters = _filters(params, arn)
         source = self._source(arn)
         self._refuse_second(function, arn)
         self._check_role(function, arn)
+        policy = _policy(params, Policy())
+        destinations.check(self._world, function.role, destination)
         enabled = params.get("Enabled", True)
         mapping = Mapping(
             self._world.new_id(self._rng),
@@ -144,7 +157,10 @@ class EventSourceMappings:
             params.get("MaximumBatchingWindowInSeconds", 0),
             "Creating",
             self._scheduler.now,
+            filters,
             enabled,
+            policy,
+            destination,
         )
         self._mappings[mapping.uuid] = mapping
         self._settle_later(mapping, self._physics.mapping_creation)
@@ -177,15 +193,25 @@ class EventSourceMappings:
     def update(self, params: Params) -> Params:
         mapping = self._mapping(params)
         _refuse_unmodelled(params)
+        filters = _filters(params, mapping.source.arn)
         _refuse_unsettled(mapping, "update")
+        function = self._region.functions.find(params.get("FunctionName", mapping.function))
         if "FunctionName" in params:
-            function = self._region.functions.find(params["FunctionName"])
             if function is None:
                 raise _invalid("Function does not exist")
             if function.name != mapping.function:
                 self._refuse_second(function, mapping.source.arn)
             self._check_role(function, mapping.source.arn)
+        policy = _policy(params, mapping.policy)
+        destination = destinations.destination_of(params)
+        if destination:
+            destinations.check(self._world, function.role if function else "", destination)
+        if function is not None:
             mapping.function = function.name
+        mapping.policy = policy
+        mapping.destination = mapping.destination if destination is None else destination
+        if params.get("FilterCriteria") is not None:
+            mapping.filters = filters
         mapping.batch_size = params.get("BatchSize", mapping.batch_size)
         mapping.window = params.get("MaximumBatchingWindowInSeconds", mapping.window)
         enabled = params.get("Enabled", mapping.enabled)
@@ -253,7 +279,7 @@ class EventSourceMappings:
         return mapping
 
     def _described(self, mapping: Mapping) -> Params:
-        return {
+        described: Params = {
             "UUID": mapping.uuid,
             "EventSourceMappingArn": mapping.arn,
             "StartingPosition": mapping.start,
@@ -261,19 +287,37 @@ class EventSourceMappings:
             "MaximumBatchingWindowInSeconds": int(mapping.window),
             "ParallelizationFactor": 1,
             "EventSourceArn": mapping.source.arn,
-            "FunctionArn": f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:"
-            f"{mapping.function}",
+            "FunctionArn": self.function_arn(mapping),
             "LastModified": mapping.modified // 1000 / 1000,
             "LastProcessingResult": mapping.last_result,
             "State": mapping.state,
             "StateTransitionReason": "User action",
-            "DestinationConfig": {"OnFailure": {}},
-            "MaximumRecordAgeInSeconds": -1,
-            "BisectBatchOnFunctionError": False,
-            "MaximumRetryAttempts": -1,
+            "DestinationConfig": {
+                "OnFailure": {"Destination": mapping.destination} if mapping.destination else {}
+            },
+            "MaximumRecordAgeInSeconds": mapping.policy.record_age,
+            "BisectBatchOnFunctionError": mapping.policy.bisect,
+            "MaximumRetryAttempts": mapping.policy.retries,
             "TumblingWindowInSeconds": 0,
-            "FunctionResponseTypes": [],
+            "FunctionResponseTypes": [REPORTS] if mapping.policy.reports else [],
         }
+        if mapping.filters:
+            described["FilterCriteria"] = mapping.filters.criteria
+        return described
+
+    # -- what pollers ask for ----------------------------------------------------------------------
+
+    def function_arn(self, mapping: Mapping) -> str:
+        return f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:{mapping.function}"
+
+    def tell_destination(self, mapping: Mapping, given_up: GivenUp) -> None:
+        """Send word of what a mapping gave up; the role is the function's as it is now."""
+        function = self._region.functions.find(mapping.function)
+        if not mapping.destination or function is None:
+            return
+        key = self._world.new_id(self._destination_ids)
+        name = self._region.name
+        destinations.send(self._world, name, function.role, mapping.destination, given_up, key)
 
     # -- the life of a mapping ------------------------------------------------------------------
 
@@ -354,8 +398,10 @@ class Poller:
         self.first = self.position = position
         self.progress: list[tuple[int, int]] = []
         """Each moment at which batches were done with, and the position from then on."""
-        self._read_to = position
+        self._read_to, self._read_at = position, -1
         self._buffer: list[Record] = []
+        self._request_id = mappings._world.new_id(mappings._destination_ids)
+        """That of the last invocation; word of records that were never sent has one, too."""
         self._paused: simpy.Event | None = None
         self._news: simpy.Event | None = None
         self._env.process(self._run(delay))
@@ -406,9 +452,12 @@ class Poller:
         return self._news
 
     def _next_tick(self) -> simpy.Event:
-        """The next moment of the poller's own grid: a record waits as long as it would have."""
+        """The next moment of the poller's own grid: a record waits as long as it would have.
+
+        One that has read at this very moment (and filtered it all out) waits for the moment after.
+        """
         period, now = self.mapping.source.period, self._env.now
-        ticks = -(-(now - self._phase) // period)
+        ticks = -(-(now - self._phase) // period) + (self._read_at == now)
         return self._env.timeout(self._phase + ticks * period - now)
 
     def _read(self) -> None:
@@ -417,7 +466,7 @@ class Poller:
         start = max(self._read_to, self.shard.trimmed)
         records = self.shard.read(start, source.read_records, source.read_bytes)
         self._buffer.extend(records)
-        self._read_to = start + len(records)
+        self._read_to, self._read_at = start + len(records), int(self._env.now)
 
     # -- batches --------------------------------------------------------------------------------
 
@@ -428,7 +477,7 @@ class Poller:
         deadline = self._env.now + microseconds(self.mapping.window)
         while True:
             full, room = self._fill(batch, texts, room)
-            if full or self._env.now >= deadline or self._paused is not None:
+            if full or not batch or self._env.now >= deadline or self._paused is not None:
                 break
             if self._read_to == self.shard.end:
                 if not self.shard.open:
@@ -441,15 +490,21 @@ class Poller:
         yield from self._deliver(batch, texts)
 
     def _fill(self, batch: list[Record], texts: list[str], room: int) -> tuple[bool, int]:
-        """Move records from the buffer into a batch; tell whether it is full, by count or bytes."""
+        """Move records from the buffer into a batch; tell whether it is full, by count or bytes.
+
+        What the filters keep out is gone without a trace, and is behind the poller like what the
+        function was given; the window of a batch opens with the first record that is in it.
+        """
         taken = 0
         role = self._role()
         for record in self._buffer:
             if len(batch) == self.mapping.batch_size:
                 break
-            text = json.dumps(
-                self.mapping.source.envelope(self.shard, record, role), separators=(",", ":")
-            )
+            event = self.mapping.source.envelope(self.shard, record, role)
+            if not self.mapping.filters.match(event):
+                taken += 1
+                continue
+            text = json.dumps(event, separators=(",", ":"))
             if len(text) + 1 > room and batch:
                 del self._buffer[:taken]
                 return True, room
@@ -465,38 +520,109 @@ class Poller:
         return function.role if function else ""
 
     def _deliver(self, batch: list[Record], texts: list[str]) -> Steps:
-        """The same batch again and again, until it succeeds, expires or the mapping is stopped."""
-        attempt, throttles = 1, 0
-        while self._paused is None:
-            alive = self._alive(batch)
-            if not alive:
-                break
-            outcome = yield from self._attempt(batch[-alive:], texts[-alive:], attempt)
-            if outcome == "ok":
-                self.mapping.last_result = "OK"
-                break
-            if outcome == "throttled":  # costs no attempt
+        """A batch part by part, until all of it is delivered, given up, expired or stopped.
+
+        What is left when the mapping is stopped will be read again when polling goes on.
+        """
+        parts, throttles, absences = [Part(0, len(batch))], 0, 0
+        while parts and self._paused is None:
+            part = self._let_age(batch, texts, parts.pop(0))
+            if not part.size:
+                self._checkpoint(batch, parts)
+                continue
+            result = yield from self._attempt(batch, texts, part)
+            if result is None:  # no function: costs no attempt
+                parts.insert(0, part)
+                absences += 1
+                self.mapping.last_result = FAILED
+                yield self._env.timeout(microseconds(self._physics.backoff(absences)))
+            elif result.outcome == "throttled":  # costs no attempt
+                parts.insert(0, part)
                 yield self._env.timeout(self._after_throttle(throttles))
                 throttles += 1
             else:
-                self.mapping.last_result = "PROBLEM: Function call failed"
-                yield self._env.timeout(microseconds(self._physics.backoff(attempt)))
-                attempt += 1
+                self._request_id = result.request_id
+                done = self._done(batch, part, result)
+                decision = failures.decide(part, done, self.mapping.policy)
+                parts[:0] = decision.again
+                if decision.given_up is not None:
+                    self._give_up(batch, texts, part, "RetryAttemptsExhausted", result.error)
+                self.mapping.last_result = "OK" if done == part.size else FAILED
+                self._checkpoint(batch, parts)
+                if decision.again:
+                    yield self._env.timeout(microseconds(self._physics.backoff(part.attempt)))
+
+    def _checkpoint(self, batch: list[Record], rest: list[Part]) -> None:
+        """Move on to the first record of a batch that is not done with, or behind the batch."""
+        if not rest:
+            self.position = self._read_to - len(self._buffer)
+        elif rest[0].start:
+            self.position = self.shard.position_of(batch[rest[0].start].sequence)
         else:
-            return  # stopped: the records will be read again when polling goes on
-        self.position = self._read_to - len(self._buffer)
-        self.progress.append((int(self._env.now), self.position))
+            return
+        if not self.progress or self.progress[-1][1] != self.position:
+            self.progress.append((int(self._env.now), self.position))
 
     def _attempt(
-        self, batch: list[Record], texts: list[str], attempt: int
-    ) -> Generator[simpy.Event, Any, str]:
+        self, batch: list[Record], texts: list[str], part: Part
+    ) -> Generator[simpy.Event, Any, Result | None]:
+        """One try of a part of a batch; None if the function is gone."""
         function = self._region.functions.find(self.mapping.function)
         if function is None:
-            return "error"
-        trigger = Trigger(self.shard.id, 0, len(batch), attempt, batch[-1].at)
-        payload = '{"Records":[' + ",".join(texts) + "]}"
-        result = yield self._region.functions.invoke(function, payload, trigger)
-        return str(result.outcome)
+            return None
+        last = batch[part.stop - 1].at
+        reported = None
+        if self.mapping.policy.reports:
+            reported = partial(failures.reported, numbers=_numbers(batch, part))
+        trigger = Trigger(self.shard.id, 0, part.size, part.attempt, last, reported)
+        payload = '{"Records":[' + ",".join(texts[part.start : part.stop]) + "]}"
+        result: Result = yield self._region.functions.invoke(function, payload, trigger)
+        return result
+
+    def _done(self, batch: list[Record], part: Part, result: Result) -> int:
+        """How many records of a part, counted from its beginning, need not be tried again."""
+        if result.outcome == "ok":
+            return part.size
+        if result.outcome == "partial":
+            return failures.reported(result.payload, _numbers(batch, part)) or 0
+        return 0
+
+    def _let_age(self, batch: list[Record], texts: list[str], part: Part) -> Part:
+        """A part without what is too old: expired records vanish, those past the limit are told."""
+        now, times = int(self._env.now), [record.at for record in batch]
+        _, part = failures.cut(part, times, now - self.mapping.source.log.retention)
+        if self.mapping.policy.record_age != failures.UNLIMITED:
+            limit = microseconds(self.mapping.policy.record_age)
+            aged, part = failures.cut(part, times, now - limit)
+            if aged.size:
+                self._give_up(batch, texts, aged, "RecordAgeExceeded", None)
+        return part
+
+    def _give_up(
+        self,
+        batch: list[Record],
+        texts: list[str],
+        part: Part,
+        condition: Condition,
+        error: str | None,
+    ) -> None:
+        """The shard moves on without a part, and its destination is told if there is one."""
+        exhausted = condition == "RetryAttemptsExhausted"
+        self._mappings.tell_destination(
+            self.mapping,
+            GivenUp(
+                condition,
+                part.attempt if exhausted else failures.calls_of_aged(part),
+                self._request_id,
+                error,
+                self._mappings.function_arn(self.mapping),
+                self.mapping.source.arn,
+                self.mapping.uuid,
+                self.shard.id,
+                batch[part.start : part.stop],
+                texts[part.start : part.stop],
+            ),
+        )
 
     def _after_throttle(self, throttles: int) -> int:
         """Soon at first; one that is throttled again and again asks less and less often."""
@@ -504,10 +630,10 @@ class Poller:
         patience = max(1.0, throttles / self._physics.throttle_patience)
         return min(round(soon * patience), microseconds(self._physics.retry_ceiling))
 
-    def _alive(self, batch: list[Record]) -> int:
-        """How many records of a batch, counted from its end, have not expired."""
-        horizon = self._env.now - self.mapping.source.log.retention
-        return sum(record.at >= horizon for record in batch)
+
+def _numbers(batch: list[Record], part: Part) -> list[str]:
+    """The sequence numbers of a part's records, as the function sees them."""
+    return [str(record.sequence) for record in batch[part.start : part.stop]]
 
 
 # -- what a function gets ---------------------------------------------------------------------
@@ -565,6 +691,36 @@ def _starting_position(params: Params, arn: str) -> str:
             raise _invalid(f"Unsupported starting position for arn type: {arn}")
         raise not_modelled("StartingPosition AT_TIMESTAMP", "Lambda")
     return str(start)
+
+
+def _filters(params: Params, arn: str) -> Filters:
+    return Filters(params.get("FilterCriteria"), arn.split(":")[2])
+
+
+def _policy(params: Params, now: Policy) -> Policy:
+    """The settings for failures in a request; those that it does not name stay as they are now.
+
+    Their ranges are in the service model, but for the ages that are too short to be allowed: what
+    AWS says to those is reported from the field, not recorded.
+    """
+
+    def given(name: str, otherwise: Any) -> Any:
+        value = params.get(name)
+        return otherwise if value is None else value
+
+    age = given("MaximumRecordAgeInSeconds", now.record_age)
+    if 0 <= age < SHORTEST_RECORD_AGE:
+        raise _invalid(
+            "MaximumRecordAgeInSeconds must be either -1 (forever) or between "
+            f"{SHORTEST_RECORD_AGE} and 604800 (inclusive)"
+        )
+    types = given("FunctionResponseTypes", [REPORTS] if now.reports else [])
+    return Policy(
+        given("MaximumRetryAttempts", now.retries),
+        age,
+        given("BisectBatchOnFunctionError", now.bisect),
+        REPORTS in types,
+    )
 
 
 def _refuse_unsettled(mapping: Mapping, wish: str) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lab_utils.emulator.world import Region, World
 
 Params = dict[str, Any]
-Outcome = Literal["ok", "error", "timeout", "throttled"]
+Outcome = Literal["ok", "partial", "error", "timeout", "throttled"]
 
 SETTINGS = ("Description", "Timeout", "MemorySize", "Role", "Handler", "Runtime", "Environment")
 MODELLED = frozenset(
@@ -65,6 +65,9 @@ class Trigger:
     attempt: int = 1
     newest: int | None = None
     """When the last record of the batch was written (microseconds), for the iterator age."""
+    reported: Callable[[str], int | None] | None = None
+    """Of a mapping whose function reports failures: how many records succeeded by an answer, None
+    if all did. An invocation whose answer reports any is "partial"."""
 
 
 @dataclass(frozen=True)
@@ -429,7 +432,7 @@ class Functions:
         function.running += 1
         instance = self._take_instance(function)
         row["instance"] = instance.name
-        run = _Run(self, instance, payload, row, done)
+        run = _Run(self, instance, payload, row, done, trigger)
         delay = between(self._rng, self._physics.invoke_overhead)
         delay += microseconds(len(payload) / self._physics.payload_rate)
         if instance.handler is None:
@@ -529,10 +532,12 @@ class _Run:
         payload: str,
         row: dict[str, Any],
         done: simpy.Event,
+        trigger: Trigger,
     ) -> None:
         self._functions, self._instance, self._settings = functions, instance, instance.settings
         self._scheduler = functions._scheduler
         self._payload, self._row, self._done = payload, row, done
+        self._reported = trigger.reported
         self._request_id = functions._world.new_id(functions._rng)
         self._began = 0
         self._guest: Guest | None = None
@@ -634,7 +639,10 @@ class _Run:
     def _finish(self, result: Result) -> None:
         if self._row["outcome"] is not None or self._scheduler.closed:
             return
-        self._row |= {"ended": self._scheduler.now, "outcome": result.outcome}
+        outcome = result.outcome
+        if outcome == "ok" and self._reported and self._reported(result.payload) is not None:
+            outcome = "partial"
+        self._row |= {"ended": self._scheduler.now, "outcome": outcome}
         self._report()
         broken = (
             result.outcome == "timeout"
@@ -644,7 +652,7 @@ class _Run:
         self._functions.release(self._instance, not broken)
         self._done.succeed(
             Result(
-                result.outcome,
+                outcome,
                 result.payload,
                 result.error,
                 self._request_id,
