@@ -124,7 +124,8 @@ class StreamReader:
     `start` is fixed when the reader is made: "TRIM_HORIZON" (the oldest record there is), "LATEST"
     (what comes after this moment) or an aware datetime, where the service can begin at one. If
     nothing is read for 15 minutes after LATEST, the moment is known to the second only: records of
-    that very second may come, too. `checkpoint`, from `checkpoint()`, takes the place of `start`.
+    that very second may come, too, and where a listing lags those of the shards that it showed
+    late. `checkpoint`, from `checkpoint()`, takes the place of `start`.
 
     Iteration ends when every listed shard is read to its present end: a closed one to its end, an
     open one until it gave five empty answers in a row, and a new listing shows nothing new.
