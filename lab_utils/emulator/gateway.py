@@ -413,6 +413,8 @@ class Gateway:
     def _forward(self, request: Request) -> HttpAnswer:
         if request.service == "logs":
             self._world.logbook.deliver()
+        if request.service == "cloudwatch":
+            self._world.metrics.deliver()
         if request.service == "sns" and request.operation == "Subscribe":
             _refuse_subscribers_outside(request)
         answer = HttpAnswer(

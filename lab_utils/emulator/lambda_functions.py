@@ -68,6 +68,10 @@ class Trigger:
     reported: Callable[[str], int | None] | None = None
     """Of a mapping whose function reports failures: how many records succeeded by an answer, None
     if all did. An invocation whose answer reports any is "partial"."""
+    batch: int | None = None
+    """The number of the batch within its mapping."""
+    first: int | None = None
+    """Where in the batch the first record stands that is handed over (from 0)."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,13 @@ class Functions:
     def find(self, name_or_arn: str) -> Function | None:
         """A function by its name, its ARN or a part of its ARN; qualifier $LATEST only."""
         return self._functions.get(self._name_of(name_or_arn) or "")
+
+    def arn_as_given(self, name_or_arn: str) -> str:
+        """The ARN of a function, with the qualifier that was given and without one if none was."""
+        tail = name_or_arn.rpartition("function:")[2]
+        if not name_or_arn.startswith("arn:") and tail.startswith(f"{ACCOUNT}:"):
+            tail = tail.removeprefix(f"{ACCOUNT}:")
+        return f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:{tail}"
 
     def _name_of(self, name_or_arn: str) -> str | None:
         """The name in a name or an ARN; None if it is about another Region or account."""
@@ -454,6 +465,8 @@ class Functions:
             "outcome": None,
             "attempt": trigger.attempt,
             "iterator_age": age,
+            "batch": trigger.batch,
+            "first": trigger.first,
         }
         self.rows.append(row)
         return row

@@ -22,6 +22,7 @@ from lab_utils.emulator.guest import forget_sources
 from lab_utils.emulator.kinesis import Kinesis
 from lab_utils.emulator.lambda_functions import Functions
 from lab_utils.emulator.logbook import Logbook
+from lab_utils.emulator.metrics import Metrics
 from lab_utils.emulator.permissions import Permissions
 from lab_utils.emulator.physics import MICROSECONDS, Physics, microseconds
 from lab_utils.emulator.scheduler import Scheduler, current_guest
@@ -99,6 +100,7 @@ class World:
         self.backing = Backing(lambda: self.scheduler.now, self.rng("backing"))
         self.permissions = Permissions(self)
         self.logbook = Logbook(self)
+        self.metrics = Metrics(self)
         self.gateway = Gateway(self)
         self._regions: dict[str, Region] = {}
         self._guest_sessions: dict[str, LabSession] = {}
