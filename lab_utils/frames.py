@@ -15,7 +15,8 @@ from lab_utils.errors import LabError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lab_utils.emulator.event_source_mappings import Mapping, Poller
+    from lab_utils.emulator.event_source_mappings import Mapping
+    from lab_utils.emulator.pollers import Poller
     from lab_utils.emulator.world import World
 
 SHORTEST_STEP = microseconds(0.01)

@@ -17,7 +17,6 @@ from botocore.exceptions import ClientError
 
 import lab_utils as lu
 from lab_utils.emulator import gateway
-from lab_utils.emulator.event_source_mappings import ONLY_DEFAULTS
 from lab_utils.emulator.physics import GB, HOUR, KB, MB, Physics, as_records
 from lab_utils.lab import Lab
 from lab_utils.pipeline import resources
@@ -374,33 +373,16 @@ def refusal(call: Any, **request: Any) -> tuple[str, int]:
 
 NOT_MODELLED = ("NotImplemented", 501)
 
-OTHER_SETTINGS: dict[str, Any] = {
-    "ParallelizationFactor": 2,
-    "TumblingWindowInSeconds": 10,
-}
 
-
-def test_settings_of_a_mapping_in_their_default_only(lab: Lab) -> None:
-    shown = {
-        row["Setting of a mapping"].strip("`"): row["Accepted only as"].split(",")[0]
-        for row in rows_under(text("what_is_modelled"), "Setting of a mapping")
-    }
-    assert shown.keys() == ONLY_DEFAULTS.keys() == OTHER_SETTINGS.keys()
-    for name, words in shown.items():
-        default = None if words.startswith("empty") else json.loads(words)
-        assert (
-            default in ONLY_DEFAULTS[name] if default is not None else not (ONLY_DEFAULTS[name][0])
-        ), name
-
+def test_settings_of_a_mapping_that_are_refused(lab: Lab) -> None:
     arn, functions = make_table(lab), lab.client("lambda")
     role = lab.role("reader", {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"})
     lab.deploy_function("count", "def handler(event, context): return 0", role=role)
     mapping = {"FunctionName": "count", "EventSourceArn": arn, "StartingPosition": "LATEST"}
     create = functions.create_event_source_mapping
-    for name, value in OTHER_SETTINGS.items():
-        assert refusal(create, **mapping, **{name: value}) == NOT_MODELLED, name
     assert refusal(create, **mapping, Tags={"a": "b"}) == NOT_MODELLED
-    assert refusal(create, **mapping, MetricsConfig={"Metrics": ["EventCount"]}) == NOT_MODELLED
+    lanes_and_windows = {"ParallelizationFactor": 2, "TumblingWindowInSeconds": 10}
+    assert refusal(create, **mapping, **lanes_and_windows) == NOT_MODELLED
     queue = "arn:aws:sqs:us-east-1:123456789012:q"
     assert refusal(create, FunctionName="count", EventSourceArn=queue) == NOT_MODELLED
 

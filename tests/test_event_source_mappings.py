@@ -320,10 +320,7 @@ def test_a_table_stream_has_no_timestamps_to_start_at(lab):
 @pytest.mark.parametrize(
     "change",
     [
-        {"ParallelizationFactor": 2},
-        {"TumblingWindowInSeconds": 30},
         {"Tags": {"a": "b"}},
-        {"MetricsConfig": {"Metrics": ["EventCount"]}},
         {"KMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"},
         {"ScalingConfig": {"MaximumConcurrency": 5}},
     ],
@@ -956,7 +953,7 @@ def test_a_deleted_mapping_stops(lab, source):
     assert lab.invocations().empty
     assert lab.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
     read = lab._world("invocations").region("us-east-1").source(source)
-    assert read.log._birth_watchers == [], "nothing keeps it"
+    assert read.log._birth_watchers == {}, "nothing keeps it"
 
 
 def test_a_mapping_outlives_its_function(lab):

@@ -445,10 +445,18 @@ class DynamoDBStreams:
             raise ApiError("ThrottlingException", "Rate exceeded")
 
     def _admit_reader(self, shard: Shard) -> None:
-        """AWS lets two processes read a shard at a time; here it is calls that are counted."""
+        """AWS lets two processes read a shard at a time; here it is calls that are counted.
+
+        Mappings poll at their pace whether there is anything or not; others get what they leave,
+        and one call a second at the least (assumed).
+        """
         physics, now = self._physics, self._scheduler.now
+        left = max(1.0, physics.shard_read_rate - shard.pollers / physics.dynamodb_poll)
+        rate = max(1, round(min(left, physics.shard_read_rate) * CALL))
         if shard.reads is None:
             shard.reads = calls(physics.shard_read_rate, physics.shard_read_burst, now)
+        if shard.reads.rate != rate:
+            shard.reads = shard.reads.at_rate(rate, physics.shard_read_burst, now)
         if not may_call(shard.reads, now):
             raise ApiError("LimitExceededException", "Too many operations for a given subscriber.")
 

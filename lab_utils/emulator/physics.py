@@ -40,6 +40,8 @@ ABOVE_ZERO = frozenset(
         "shard_bytes",
         "shard_read_rate",
         "shard_read_burst",
+        "kinesis_shard_reads",
+        "lane_read_ahead",
         "describe_rate",
         "list_rate",
         "call_burst",
@@ -133,6 +135,9 @@ class Physics:
     kinesis_read_bytes: int = documented(10 * MB, "API reference, Kinesis GetRecords")
     kinesis_put_records: int = documented(500, "API reference, PutRecords")
     kinesis_put_bytes: int = documented(10 * MB, "API reference, PutRecords")
+    kinesis_shard_reads: float = documented(
+        5.0, "API reference, Kinesis GetRecords, calls a second and shard"
+    )
     kinesis_record_bytes: int = documented(1 * MB, "API reference, PutRecord, default size")
 
     # -- functions
@@ -162,6 +167,9 @@ class Physics:
     mapping_update: Range = assumed((2.0, 6.0), "the guide says up to 90 seconds")
     dynamodb_poll: float = documented(0.25, "Lambda Developer Guide, four polls a second")
     kinesis_poll: float = documented(1.0, "Lambda Developer Guide, one poll a second")
+    lane_read_ahead: int = assumed(
+        10_000, "so many records a shard's lanes may be ahead of the slowest; nothing is published"
+    )
     child_discovery: Range = assumed((0.0, 1.0), "new shards are found with some delay")
     retry_delay: float = assumed(1.0, "with the factor below: 8 calls in 60 s, as recorded")
     retry_factor: float = assumed(1.6, "with the delay above: 8 calls in 60 s, as recorded")

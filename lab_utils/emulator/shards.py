@@ -62,6 +62,8 @@ class Shard:
     bytes: int = 0
     lag: tuple[int, int, int] = (0, 0, 0)
     reads: Bucket | None = field(default=None, repr=False)
+    pollers: int = 0
+    """How many mappings poll it at present; their polls count as reads, the idle ones too."""
     log: ShardLog | None = field(default=None, repr=False)
     """The log that holds it, which is told of its end."""
     _watchers: list[Callable[[], None]] | None = field(default=None, repr=False)
@@ -156,7 +158,7 @@ class ShardLog:
         self._first = 0
         """Where in `_ids` the first shard is that is not forgotten."""
         self._horizon = 0
-        self._birth_watchers: list[Callable[[Shard], None]] = []
+        self._birth_watchers: dict[object, Callable[[Shard], None]] = {}
 
     def add(self, shard: Shard) -> None:
         """Take in a newborn shard."""
@@ -165,7 +167,7 @@ class ShardLog:
         bisect.insort(self._ids, shard.id)
         for parent in shard.parents:
             self._children.setdefault(parent, []).append(shard)
-        for watcher in list(self._birth_watchers):
+        for watcher in list(self._birth_watchers.values()):
             watcher(shard)
 
     def note_end(self, shard: Shard) -> None:
@@ -173,11 +175,12 @@ class ShardLog:
         del self._open[shard.id]
         self._closed.append(shard)
 
-    def on_birth(self, watcher: Callable[[Shard], None]) -> None:
-        self._birth_watchers.append(watcher)
+    def on_birth(self, who: object, watcher: Callable[[Shard], None]) -> None:
+        """Have `watcher` told of every newborn shard, until `off_birth` of the same `who`."""
+        self._birth_watchers[who] = watcher
 
-    def off_birth(self, watcher: Callable[[Shard], None]) -> None:
-        self._birth_watchers.remove(watcher)
+    def off_birth(self, who: object) -> None:
+        del self._birth_watchers[who]
 
     def __iter__(self) -> Iterator[Shard]:
         """All shards, oldest first."""

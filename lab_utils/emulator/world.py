@@ -11,12 +11,8 @@ from typing import Any, ClassVar
 from lab_utils.emulator.backing import Backing
 from lab_utils.emulator.dynamodb import DynamoDB
 from lab_utils.emulator.dynamodb_streams import DynamoDBStreams
-from lab_utils.emulator.event_source_mappings import (
-    EventSourceMappings,
-    Source,
-    dynamodb_envelope,
-    kinesis_envelope,
-)
+from lab_utils.emulator.event_source_mappings import EventSourceMappings
+from lab_utils.emulator.event_sources import Source, dynamodb_envelope, kinesis_envelope
 from lab_utils.emulator.gateway import Gateway
 from lab_utils.emulator.guest import forget_sources
 from lab_utils.emulator.kinesis import Kinesis
@@ -70,6 +66,7 @@ class Region:
                     microseconds(physics.kinesis_poll),
                     physics.kinesis_read_records,
                     physics.kinesis_read_bytes,
+                    physics.kinesis_shard_reads,
                     kinesis_envelope(arn, self.name),
                 )
             )
@@ -83,6 +80,7 @@ class Region:
                 microseconds(physics.dynamodb_poll),
                 physics.stream_read_records,
                 physics.stream_read_bytes,
+                physics.shard_read_rate,
                 dynamodb_envelope(arn),
             )
         )
