@@ -6,6 +6,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from lab_utils.clock import instant
+from lab_utils.emulator import why as words
 from lab_utils.emulator.dynamodb import Table
 from lab_utils.emulator.partitions import Position, sort_value
 from lab_utils.emulator.physics import MICROSECONDS, microseconds
@@ -33,6 +34,17 @@ INVOCATION_COLUMNS = [
     "outcome",
     "attempt",
     "iterator_age",
+]
+TRY_COLUMNS = [
+    "function",
+    "shard",
+    "lane",
+    "batch",
+    "first",
+    "size",
+    "attempt",
+    "outcome",
+    "started",
 ]
 SPLIT_COLUMNS = [
     "at",
@@ -63,6 +75,32 @@ def invocations(world: World, function: str | None) -> pd.DataFrame:
     for column in ("lane", "batch_size"):
         frame[column] = frame[column].astype("Int64")
     return frame.astype({"attempt": "int64", "iterator_age": "float64"})
+
+
+def tries(world: World, function: str | None) -> pd.DataFrame:
+    """Every handing-over of a part of a batch that is over, in the order in which they began."""
+    import pandas as pd
+
+    rows = [
+        {**row, "size": row["batch_size"]}
+        for row in world.records()
+        if row["ended"] is not None
+        and row["batch"] is not None
+        and function in (None, row["function"])
+    ]
+    frame = pd.DataFrame(rows, columns=TRY_COLUMNS)
+    frame["started"] = pd.to_datetime(frame["started"].astype("int64"), unit="us", utc=True)
+    return frame.astype(dict.fromkeys(("lane", "batch", "first", "size", "attempt"), "int64"))
+
+
+def why(world: World, region: str, uuid: str) -> str:
+    """What a mapping's pollers are doing, in words; see `Lab.why`."""
+    mappings = world.region(region).mappings
+    for mapping in mappings:
+        if mapping.uuid == uuid:
+            return words.why(mappings, mapping)
+    there = ", ".join(sorted(mapping.uuid for mapping in mappings)) or "none"
+    raise LabError(f"There is no mapping {uuid!r} (there is: {there}): give the UUID of one.")
 
 
 def backlog(world: World, function: str | None, every: float) -> pd.DataFrame:

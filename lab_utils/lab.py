@@ -183,6 +183,24 @@ class Lab:
         """
         return frames.invocations(self._world("invocations"), function)
 
+    def tries(self, function: str | None = None) -> pd.DataFrame:
+        """Every handing-over of a batch, or of a part of one, so far, in order.
+
+        Columns: function, shard, lane, batch (its number within its mapping, from 1), first (where
+        in the batch the part begins, from 0), size (records handed over), attempt, outcome,
+        started (UTC). A batch that was never cut nor tried again has one row.
+        """
+        return frames.tries(self._world("invocations"), function)
+
+    def why(self, mapping: str | dict[str, Any]) -> str:
+        """In words: what a mapping's pollers are doing, and why nothing arrived.
+
+        `mapping` is its UUID, or the answer to its creation.
+        """
+        world = self._world("invocations")
+        uuid = mapping.get("UUID", "") if isinstance(mapping, dict) else mapping
+        return frames.why(world, self.region, uuid)
+
     def backlog(self, function: str | None = None, every: float = 0.25) -> pd.DataFrame:
         """What waited in the streams, looked at `every` so many seconds since the first record.
 
