@@ -18,15 +18,10 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import resource
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from measuring import fill, in_own_process, median, peak, table, timed
 
 PARTITIONS = 10_000
 HOURS = 24
@@ -47,29 +42,11 @@ def main() -> None:
         QUESTIONS[question](options.pairs)
 
 
-def in_own_process(measurement: str) -> dict[str, Any]:
-    root = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", measurement],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LAB_PROGRESS": "0", "PYTHONPATH": path},
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
 # --- the questions -----------------------------------------------------------------------------
 
 
 def ask_day(pairs: int) -> None:
-    found = [in_own_process(f"day {PARTITIONS}") for _ in range(pairs)]
+    found = [in_own_process(__file__, f"day {PARTITIONS}") for _ in range(pairs)]
     print(
         f"day      {PARTITIONS:,} partitions through {HOURS} h: "
         f"{median([each['seconds'] for each in found]):.2f} s, "
@@ -79,7 +56,10 @@ def ask_day(pairs: int) -> None:
 
 def ask_lineage(pairs: int) -> None:
     found = [
-        (in_own_process(f"lineage {PARTITIONS}"), in_own_process(f"listing {PARTITIONS}"))
+        (
+            in_own_process(__file__, f"lineage {PARTITIONS}"),
+            in_own_process(__file__, f"listing {PARTITIONS}"),
+        )
         for _ in range(pairs)
     ]
     ours, plain = found[0]
@@ -93,7 +73,7 @@ def ask_lineage(pairs: int) -> None:
 
 
 def ask_plot(pairs: int) -> None:
-    found = [in_own_process(f"plot {SHARDS}") for _ in range(pairs)]
+    found = [in_own_process(__file__, f"plot {SHARDS}") for _ in range(pairs)]
     print(
         f"plot     {found[0]['shards']:,} shards: "
         f"{median([each['seconds'] for each in found]):.2f} s   (wanted: under 3 s)"
@@ -101,7 +81,7 @@ def ask_plot(pairs: int) -> None:
 
 
 def ask_reader(pairs: int) -> None:
-    found = [in_own_process(f"reader {SHARDS} {RECORDS}") for _ in range(pairs)]
+    found = [in_own_process(__file__, f"reader {SHARDS} {RECORDS}") for _ in range(pairs)]
     speed = median([each["records"] / each["seconds"] for each in found])
     ratio = median([each["seconds"] / each["plain"] for each in found])
     print(
@@ -112,7 +92,7 @@ def ask_reader(pairs: int) -> None:
 
 def ask_records(_: int) -> None:
     for shards in (10, 100, 1_000, 10_000):
-        each = in_own_process(f"reader {shards} 100")
+        each = in_own_process(__file__, f"reader {shards} 100")
         print(
             f"records  {shards:6,} shards, {each['records']:,} records: "
             f"{each['seconds'] / each['records'] * 1e6:.0f} us a record, "
@@ -121,40 +101,12 @@ def ask_records(_: int) -> None:
 
 
 def ask_cell(pairs: int) -> None:
-    found = [in_own_process("cell") for _ in range(pairs)]
+    found = [in_own_process(__file__, "cell") for _ in range(pairs)]
     seconds = median([each["seconds"] for each in found])
     print(f"cell     that advances a day: {seconds:.2f} s   (wanted: under 2 s)")
 
 
 # --- the measurements ----------------------------------------------------------------------------
-
-
-def table(partitions: int, **physics: Any) -> tuple[Any, str]:
-    """A lab with a table of so many partitions, and the ARN of its stream."""
-    import lab_utils as lu
-
-    chosen = lu.Physics(on_demand_partitions=partitions, **physics)
-    lab = lu.open_lab("embedded", physics=chosen)
-    made = lab.client("dynamodb").create_table(
-        TableName="Table",
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
-    )
-    return lab, str(made["TableDescription"]["LatestStreamArn"])
-
-
-def timed(act: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Seconds, megabytes that the process grew by at its peak, and what was returned."""
-    before = peak()
-    began = time.perf_counter()
-    answer = act()
-    return time.perf_counter() - began, peak() - before, answer
-
-
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def day(partitions: int) -> dict[str, Any]:
@@ -255,34 +207,6 @@ def reader(shards: int, records: int) -> dict[str, Any]:
         gc.collect()
         ours.append(timed(read_all)[0])
     return {"seconds": min(ours), "plain": min(plain), "records": count}
-
-
-def fill(lab: Any, arn: str, records: int) -> None:
-    """Small records in every open shard, put in at the log."""
-    from lab_utils.emulator.shards import Record
-
-    world = lab._target.world
-    stream = world.region(lab.region).streams.find(arn)
-    now = world.scheduler.now
-    for shard in stream.log.open_shards():
-        for number in range(records):
-            sequence = stream._next_sequence()
-            keys = {"id": {"S": f"key {number % 8}"}}
-            body = {
-                "eventID": f"{sequence:032x}",
-                "eventName": "INSERT",
-                "eventVersion": "1.1",
-                "eventSource": "aws:dynamodb",
-                "awsRegion": "us-east-1",
-                "dynamodb": {
-                    "ApproximateCreationDateTime": float(now // 10**6),
-                    "Keys": keys,
-                    "SequenceNumber": str(sequence),
-                    "SizeBytes": 7,
-                    "StreamViewType": "KEYS_ONLY",
-                },
-            }
-            shard.append(Record(sequence, now, 7, str(keys), body))
 
 
 def cell() -> dict[str, Any]:
