@@ -122,7 +122,7 @@ def _about_the_pollers(mapping: Mapping) -> list[str]:
                 f"  {poller.shard.id}{_lane(poller, lane)}: {_doing(lane)}"
                 for lane in poller.lanes
                 if lane.doing != "waiting" or lane.holds
-            ] or [f"  {poller.shard.id}: {_behind(poller):,} records behind"]
+            ] or [f"  {poller.shard.id}: {_many(_behind(poller))} behind"]
     waiting = sum(len(shards) for shards in mapping.waiting.values())
     more = len(lines) - SHOWN
     lines = lines[:SHOWN] + ([f"  and {more} more lanes at work"] if more > 0 else [])
