@@ -4,7 +4,11 @@ Importing this package imports matplotlib, so `lab_utils` does it only when a pi
 """
 
 from lab_utils.plots.backlog import plot_backlog
-from lab_utils.plots.invocations import plot_concurrency, plot_invocations
+from lab_utils.plots.batch_sizes import plot_batch_sizes
+from lab_utils.plots.bisections import plot_bisections
+from lab_utils.plots.comparison import plot_comparison
+from lab_utils.plots.invocations import plot_concurrency, plot_instances, plot_invocations
+from lab_utils.plots.iterator_age import plot_iterator_age
 from lab_utils.plots.lineage import plot_lineage
 from lab_utils.plots.partitions import plot_partitions
 from lab_utils.plots.pipeline import plot_pipeline
@@ -12,8 +16,13 @@ from lab_utils.plots.totals import plot_totals
 
 __all__ = [
     "plot_backlog",
+    "plot_batch_sizes",
+    "plot_bisections",
+    "plot_comparison",
     "plot_concurrency",
+    "plot_instances",
     "plot_invocations",
+    "plot_iterator_age",
     "plot_lineage",
     "plot_partitions",
     "plot_pipeline",

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from lab_utils.plots.style import (
     DPI,
     PAPER,
-    UNITS,
     WIDTH,
     Frame,
     Point,
@@ -22,8 +21,11 @@ from lab_utils.plots.style import (
     label_points,
     name_y,
     say,
+    unit_for,
     whole_numbers,
 )
+
+SHORTEST = 2.0  #: seconds; samples are too far apart to measure an age in milliseconds
 
 
 def plot_backlog(
@@ -45,7 +47,8 @@ def plot_backlog(
         say(upper, "no records waiting")
         return upper, say(lower, "")
     time = TimeAxis.over(origin or backlog["at"].min(), backlog["at"].max())
-    unit, size = _age_unit(float(np.nanmax([0.0, *backlog["age"].astype(float)])))
+    longest = float(np.nanmax([0.0, *backlog["age"].astype(float)]))
+    unit, size = unit_for(max(longest, SHORTEST))
     waiting = _draw_steps(upper, backlog, "waiting", time, 1.0)
     ages = _draw_steps(lower, backlog, "age", time, size)
     name_y(upper, "records waiting")
@@ -62,11 +65,6 @@ def _panels() -> tuple[Axes, Axes]:
     figure = plt.figure(figsize=(WIDTH, 4.6), dpi=DPI, facecolor=PAPER, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     return dress(upper), dress(lower)
-
-
-def _age_unit(longest: float) -> tuple[str, float]:
-    """Seconds, unless that makes numbers nobody reads."""
-    return next((unit, size) for limit, unit, size in UNITS[1:] if longest < limit)
 
 
 def _draw_steps(ax: Axes, backlog: Frame, column: str, time: TimeAxis, size: float) -> list[Point]:

@@ -1,72 +1,30 @@
-"""When which function ran, for which shard, and how many ran at once."""
+"""When which function ran, for which shard or on which instance, and how many ran at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.lines import Line2D
 
 from lab_utils.plots.style import (
-    BLACK,
-    FUNCTION_COLOURS,
-    INK,
     MUTED,
-    PAPER,
-    SMALL,
-    TEXT,
-    VERMILLION,
-    YELLOW,
     Frame,
     Numbers,
-    TimeAxis,
-    darker,
     function_colours,
     label_points,
     name_y,
     new_axes,
     say,
     shard_names,
-    size_in_inches,
-    text_on,
-    text_width,
     tint,
     whole_numbers,
 )
+from lab_utils.plots.timeline import FIRST, SHADES, Row, Timeline, draw_timeline, ended, time_axis
 
-#: what went wrong: colour of the bar and shape of the mark at its end
-TROUBLE = {
-    "error": (VERMILLION, "X"),
-    "timeout": (BLACK, "D"),
-    "partial": (YELLOW, "P"),
-    "throttled": (PAPER, "v"),
-}
-FIRST = "the first invocation"
-MOST_SIZES = 200  #: a function that ran more often has no batch sizes written into its bars
-
-
-@dataclass(frozen=True)
-class _Lane:
-    """One row of the timeline: a lane of a shard, or an instance that was called directly."""
-
-    function: str
-    shard: str | None
-    lane: int
-
-
-@dataclass(frozen=True)
-class _Bars:
-    """The bars of a timeline, one number each per invocation, in the units of the axes."""
-
-    starts: Numbers
-    widths: Numbers
-    rows: Numbers
-    fills: list[str]
+DIRECT = "direct"
+GREY = tint(MUTED, 0.5)  #: of direct calls, where colours stand for shards
 
 
 def plot_invocations(
@@ -82,10 +40,11 @@ def plot_invocations(
 
     `invocations` is the frame of `lab.invocations()`: function, instance, shard (None for a direct
     call), lane, batch_size, started and ended (UTC), outcome, attempt, iterator_age (seconds).
-    A bar's number is its batch size, where it fits and its function ran at most 200 times. A bar
-    is at least 1/400 of the axis wide, however short the run was. Good bars have their function's
-    colour, or with `by="instance"` one per instance; bars that went wrong have their own colour
-    and a mark.
+    Good bars have their function's colour, or with `by="instance"` one per instance (ten colours,
+    which repeat); bars that went wrong have their own colour and a mark. A bar's number is its
+    batch size, or with `by="instance"` that of the instance, in the order of their first use, as
+    in `plot_instances`. It is there where it fits and the function ran at most 200 times. A bar is
+    at least 1/400 of the axis wide, however short the run was.
 
     `function` shows one function alone. The x axis counts from `origin` (UTC; the first start
     by default), and is named after it by `since`.
@@ -97,56 +56,59 @@ def plot_invocations(
         invocations = invocations[invocations["function"] == function]
     if not len(invocations):
         return say(ax or new_axes(height=2.0), "no invocations")
-    lanes = _lanes(invocations)
-    rows, bottom = _rows(lanes, list(dict.fromkeys(invocations["function"])))
-    ax = ax or new_axes(height=_height(bottom))
-    starts, widths = _columns(ax, invocations, origin, since)
-    heights = np.array([rows[lane] for lane in lanes])
-    bars = _Bars(starts, widths, heights, _fills(invocations, colours, by))
-    ax.set_ylim(bottom, 0)
-    _draw_bars(ax, bars)
-    _write_sizes(ax, bars, invocations)
-    _mark_trouble(ax, bars, list(invocations["outcome"]))
-    _name_rows(ax, rows)
-    _name_groups(ax, invocations, rows, colours if by == "function" else {})
-    return ax
+    rows = _lanes(invocations)
+    if by == "instance":
+        numbers = _instance_numbers(invocations)
+        bars = [SHADES[(number - 1) % len(SHADES)] for number in numbers]
+        words = [f"{number}" if number else "" for number in numbers]
+        colours = {}
+    else:
+        bars = [colours[name] for name in invocations["function"]]
+        words = [f"{size:,.0f}" if size > 0 else "" for size in invocations["batch_size"].fillna(0)]
+    line = Timeline(invocations, rows, bars, words, _lane_names(rows), "shard", colours)
+    return draw_timeline(line, ax, origin, since)
 
 
-def _height(rows: float) -> float:
-    """Inches for so many rows: roomy when they are few."""
-    return min(8.0, 1.05 + min(0.3 * rows, 1.0 + 0.19 * rows))
+def plot_instances(
+    invocations: Frame,
+    ax: Axes | None = None,
+    *,
+    origin: datetime | None = None,
+    since: str = FIRST,
+) -> Axes:
+    """Draw a timeline: one row per instance, one bar per invocation that ran on it.
+
+    `invocations` is the frame of `lab.invocations()`, as for `plot_invocations`. An instance (an
+    execution environment) is numbered in the order of first use within its function; its first
+    run, which waited for the cold start, has a dark edge at the left. Good bars have the colour
+    of the shard whose batch it was (ten colours, which repeat), and its name where it fits;
+    direct calls are grey. Throttled invocations reached no instance and are left out.
+    """
+    ran = invocations[invocations["instance"].notna()] if len(invocations) else invocations
+    if not len(ran):
+        return say(ax or new_axes(height=2.0), "no instances yet")
+    numbers = _instance_numbers(ran)
+    rows = [Row(name, None, number) for name, number in zip(ran["function"], numbers, strict=True)]
+    words = _shard_words(_lanes(ran))
+    shades = _shades(words)
+    many = len(shades) > len(SHADES)
+    line = Timeline(
+        ran,
+        rows,
+        [shades.get(word, GREY) for word in words],
+        words,
+        {row: f"{row.number}" for row in rows},
+        f"instance (coloured by {len(shades)} shards)" if many else "instance",
+        key={} if many else shades | ({DIRECT: GREY} if DIRECT in words else {}),
+        firsts=[rows.index(row) for row in dict.fromkeys(rows)],
+    )
+    return draw_timeline(line, ax, origin, since)
 
 
-def _columns(
-    ax: Axes, invocations: Frame, origin: datetime | None, since: str
-) -> tuple[Numbers, Numbers]:
-    """Where bars start and how wide they are; sets up the x axis."""
-    time = _time_axis(invocations, origin)
-    starts, ends = time.of(invocations["started"]), time.of(_ended(invocations))
-    left, right = min(float(np.nanmin(starts)), 0.0), float(np.nanmax(ends))
-    span = (right - left) or 1.0
-    ax.set_xlim(left - 0.015 * span, left + 1.015 * span)
-    time.label(ax, since)
-    return starts, np.maximum(ends - starts, span / 400)
-
-
-def _time_axis(invocations: Frame, origin: datetime | None) -> TimeAxis:
-    last = max(_ended(invocations).max(), invocations["started"].max())
-    return TimeAxis.over(origin or invocations["started"].min(), last)
-
-
-def _ended(invocations: Frame) -> Frame:
-    """When each ended; what still runs, runs to the edge of the picture."""
-    ended = invocations["ended"]
-    known = ended.max()
-    latest = invocations["started"].max()
-    return ended.fillna(latest if known != known else max(known, latest))
-
-
-def _lanes(invocations: Frame) -> list[_Lane]:
-    """The lane of each invocation. Direct calls have one per instance."""
+def _lanes(invocations: Frame) -> list[Row]:
+    """The row of each invocation: its lane, or one for the instance that was called directly."""
     direct: dict[tuple[str, str], int] = {}
-    lanes = []
+    rows = []
     columns = zip(
         invocations["function"],
         invocations["shard"],
@@ -156,132 +118,47 @@ def _lanes(invocations: Frame) -> list[_Lane]:
     )
     for function, shard, lane, instance in columns:
         if isinstance(shard, str):
-            lanes.append(_Lane(function, shard, int(lane) if lane == lane and lane else 0))
+            rows.append(Row(function, shard, int(lane) if lane == lane and lane else 0))
         else:
             number = direct.setdefault((function, str(instance)), len(direct))
-            lanes.append(_Lane(function, None, number))
-    return lanes
+            rows.append(Row(function, None, number))
+    return rows
 
 
-def _rows(lanes: Sequence[_Lane], functions: list[str]) -> tuple[dict[_Lane, float], float]:
-    """A y for each lane, with room for a heading above each function; and where they end."""
-    order = {name: i for i, name in enumerate(functions)}
-    rows: dict[_Lane, float] = {}
-    y, current = 0.0, None
-    for lane in sorted(set(lanes), key=lambda a: (order[a.function], a.shard or "", a.lane)):
-        if lane.function != current:
-            y += 1.6 if current is None else 2.0
-            current = lane.function
-        rows[lane] = y
-        y += 1
-    return rows, y - 0.3
+def _lane_names(rows: Sequence[Row]) -> dict[Row, str]:
+    """A shard's short name, with the number of the lane where the function has several."""
+    laned = {row.function for row in rows if row.shard and row.number}
+    return {
+        row: f"{word}.{row.number}" if row.shard and row.function in laned else word
+        for row, word in zip(rows, _shard_words(rows), strict=True)
+    }
 
 
-def _fills(invocations: Frame, colours: dict[str, str], by: str) -> list[str]:
-    """The colour of each bar."""
-    if by == "instance":
-        names = list(dict.fromkeys(invocations["instance"]))
-        shades = [tint(c, s) for s in (1.0, 0.5) for c in FUNCTION_COLOURS]
-        usual = [shades[names.index(name) % len(shades)] for name in invocations["instance"]]
-    else:
-        usual = [colours[name] for name in invocations["function"]]
-    return [
-        TROUBLE[outcome][0] if outcome in TROUBLE else colour
-        for outcome, colour in zip(invocations["outcome"], usual, strict=True)
-    ]
+def _shard_words(rows: Sequence[Row]) -> list[str]:
+    """The short name of each row's shard, or that it was a direct call."""
+    shards: dict[str, set[str]] = {row.function: set() for row in rows}
+    for row in rows:
+        shards[row.function] |= {row.shard} if row.shard else set()
+    short = {function: shard_names(each) for function, each in shards.items()}
+    return [short[row.function][row.shard] if row.shard else DIRECT for row in rows]
 
 
-def _draw_bars(ax: Axes, bars: _Bars) -> None:
-    corners = [
-        [(x, y - 0.4), (x + w, y - 0.4), (x + w, y + 0.4), (x, y + 0.4)]
-        for x, w, y in zip(bars.starts, bars.widths, bars.rows, strict=True)
-    ]
-    ax.add_collection(
-        PolyCollection(corners, facecolors=bars.fills, edgecolors=PAPER, linewidths=0.5, zorder=2)
-    )
+def _shades(words: Sequence[str]) -> dict[str, str]:
+    """A colour for each short name of a shard, in the order of their numbers."""
+    names = sorted(set(words) - {DIRECT}, key=lambda name: int(name[1:]))
+    return {name: SHADES[i % len(SHADES)] for i, name in enumerate(names)}
 
 
-def _write_sizes(ax: Axes, bars: _Bars, invocations: Frame) -> None:
-    """Batch sizes, in the bars that have room for them, of functions that ran not too often."""
-    left, right = ax.get_xlim()
-    wide, high = size_in_inches(ax)
-    if high / (ax.get_ylim()[0] - ax.get_ylim()[1]) < 0.13:
-        return
-    runs = invocations["function"].value_counts()
-    for i, (function, size) in enumerate(
-        zip(invocations["function"], invocations["batch_size"], strict=True)
-    ):
-        room = bars.widths[i] / (right - left) * wide
-        if not size > 0 or runs[function] > MOST_SIZES or text_width(f"{size:,.0f}", 9) > room:
-            continue
-        ax.text(bars.starts[i] + bars.widths[i] / 2, bars.rows[i], f"{size:,.0f}", fontsize=9,
-                color=text_on(bars.fills[i]), ha="center", va="center_baseline", zorder=3,
-                clip_on=True, in_layout=False)  # fmt: skip
-
-
-def _mark_trouble(ax: Axes, bars: _Bars, outcomes: list[str]) -> None:
-    """A mark at the end of each bar that went wrong, and a line that says what the marks mean."""
-    handles = []
-    ends = bars.starts + bars.widths
-    for outcome, (colour, marker) in TROUBLE.items():
-        chosen = [i for i, value in enumerate(outcomes) if value == outcome]
-        if not chosen:
-            continue
-        edge = INK if outcome in ("partial", "throttled") else PAPER
-        look: dict[str, Any] = {"marker": marker, "markersize": 8, "linestyle": "none"}
-        look |= {"markerfacecolor": colour, "markeredgecolor": edge, "markeredgewidth": 0.9}
-        ax.plot(ends[chosen], bars.rows[chosen], zorder=4, clip_on=False, **look)
-        handles.append(Line2D([], [], label=outcome, **look))
-    if handles:
-        ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4,
-                  frameon=False, fontsize=SMALL, labelcolor=INK, handletextpad=0.0,
-                  columnspacing=0.9, borderaxespad=0.0, borderpad=0.1)  # fmt: skip
-
-
-def _name_rows(ax: Axes, rows: dict[_Lane, float]) -> None:
-    """Short shard names at the left, as many as can be read."""
-    names = _row_names(list(rows))
-    high = size_in_inches(ax)[1] / (ax.get_ylim()[0] - ax.get_ylim()[1])
-    every = max(1, int(np.ceil(0.17 / high)))
-    shown = []
-    for function in dict.fromkeys(lane.function for lane in rows):
-        group = [lane for lane in rows if lane.function == function]
-        shown += group[::every]
-    ax.set_yticks([rows[lane] for lane in shown], [names[lane] for lane in shown])
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
-    ax.grid(visible=True, axis="x", color=tint(MUTED, 0.2), linewidth=0.8)
-    name_y(ax, "shard")
-    ax.spines["left"].set_visible(False)
-
-
-def _row_names(lanes: list[_Lane]) -> dict[_Lane, str]:
-    names = {}
-    for function in dict.fromkeys(lane.function for lane in lanes):
-        group = [lane for lane in lanes if lane.function == function]
-        short = shard_names(lane.shard for lane in group if lane.shard)
-        several = any(lane.lane for lane in group if lane.shard)
-        for lane in group:
-            suffix = f".{lane.lane}" if several else ""
-            names[lane] = f"{short[lane.shard]}{suffix}" if lane.shard else "direct"
-    return names
-
-
-def _name_groups(
-    ax: Axes, invocations: Frame, rows: dict[_Lane, float], colours: dict[str, str]
-) -> None:
-    """Each function's name above its rows, with how often it ran."""
-    ran = invocations["outcome"] != "throttled"
-    runs = ran.groupby(invocations["function"], sort=False).sum()
-    left = ax.get_xlim()[0]
-    for function, count in runs.items():
-        top = min(y for lane, y in rows.items() if lane.function == function)
-        ax.axhline(top - 1.45, color=tint(MUTED, 0.35), linewidth=0.8, zorder=1)
-        words = f" {count:,} invocation" + "s" * (count != 1)
-        colour = darker(colours.get(function, INK))
-        name = ax.annotate(function, (left, top - 0.6), fontsize=TEXT, fontweight="bold",
-                           color=colour, va="bottom", zorder=5)  # fmt: skip
-        ax.annotate(words, (1, 0), xycoords=name, fontsize=SMALL, color=MUTED, va="bottom")
+def _instance_numbers(invocations: Frame) -> list[int]:
+    """Which instance of its function each ran on, by first use from 1; 0 if it reached none."""
+    numbers: dict[tuple[str, str], int] = {}
+    count: dict[str, int] = {}
+    used = invocations[invocations["instance"].notna()].sort_values("started", kind="stable")
+    for key in zip(used["function"], used["instance"], strict=True):
+        if key not in numbers:
+            numbers[key] = count[key[0]] = count.get(key[0], 0) + 1
+    keys = zip(invocations["function"], invocations["instance"], strict=True)
+    return [numbers.get(key, 0) for key in keys]
 
 
 # --- how many at once -----------------------------------------------------------------------
@@ -303,19 +180,19 @@ def plot_concurrency(
     if not len(ran):
         return say(ax or new_axes(height=2.0), "no invocations")
     ax = ax or new_axes(height=3.2)
-    time = _time_axis(ran, origin)
+    time = time_axis(ran, origin)
     colours = function_colours(invocations["function"])
     points = []
     for function, colour in colours.items():
         mine = ran[ran["function"] == function]
         if not len(mine):
             continue
-        times, running = _running(time.of(mine["started"]), time.of(_ended(mine)))
+        times, running = _running(time.of(mine["started"]), time.of(ended(mine)))
         ax.fill_between(times, running, step="post", color=colour, alpha=0.14, linewidth=0)
         ax.step(times, running, where="post", color=colour, linewidth=1.8)
         top = int(running.max())
         points.append((float(times[running.argmax()]), top, f"{function}, at most {top:,}", colour))
-    ax.set_xlim(right=time.at(_ended(ran).max()), left=min(0.0, time.at(ran["started"].min())))
+    ax.set_xlim(right=time.at(ended(ran).max()), left=min(0.0, time.at(ran["started"].min())))
     ax.set_ylim(0, max(point[1] for point in points) * 1.1)
     whole_numbers(ax)
     time.label(ax, since)

@@ -124,6 +124,11 @@ def function_colours(names: Iterable[str]) -> dict[str, str]:
     return {name: FUNCTION_COLOURS[i % len(FUNCTION_COLOURS)] for i, name in enumerate(ordered)}
 
 
+def unit_for(seconds: float) -> tuple[str, float]:
+    """The unit in which such a time makes a number that one reads, and its seconds."""
+    return next((unit, size) for limit, unit, size in UNITS if seconds < limit)
+
+
 @dataclass(frozen=True)
 class TimeAxis:
     """Times counted from an origin, in the unit that suits their span."""
@@ -135,9 +140,7 @@ class TimeAxis:
     @classmethod
     def over(cls, origin: datetime, last: datetime) -> TimeAxis:
         """The axis for times between the two."""
-        span = (last - origin).total_seconds()
-        unit, size = next((unit, size) for limit, unit, size in UNITS if span < limit)
-        return cls(origin, unit, size)
+        return cls(origin, *unit_for((last - origin).total_seconds()))
 
     def of(self, times: Column) -> Numbers:
         """A column of timestamps as an array of numbers on this axis (NaN where unknown)."""
