@@ -218,7 +218,7 @@ def test_a_role_that_does_not_trust_lambda_is_refused(lab):
         ({"Layers": ["arn:aws:lambda:us-east-1:123456789012:layer:x:1"]}, "Layers"),
         ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "VpcConfig"),
         ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}}, "DeadLetter"),
-        ({"Publish": True}, "Publish"),
+        ({"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ({"Tags": {"a": "b"}}, "Tags"),
         ({"Architectures": ["arm64"]}, "arm64"),
         ({"EphemeralStorage": {"Size": 1024}}, "Ephemeral"),
@@ -252,7 +252,6 @@ def test_what_is_not_modelled_is_refused_and_says_so(lab, changes, named):
 @pytest.mark.parametrize(
     ("call", "request_"),
     [
-        ("invoke", {"ClientContext": "e30="}),
         ("invoke", {"TenantId": "tenant"}),
         ("invoke", {"DurableExecutionName": "name"}),
         ("update_function_configuration", {"Runtime": "nodejs22.x"}),
@@ -270,7 +269,7 @@ def test_what_would_be_ignored_is_refused(lab, call, request_):
 @pytest.mark.parametrize(
     "call", ["invoke", "get_function", "get_function_configuration", "delete_function"]
 )
-def test_a_function_has_neither_versions_nor_aliases(lab, call):
+def test_an_unknown_version_is_not_found(lab, call):
     create(lab)
     assert refusal(lab, call, FunctionName="Worker", Qualifier="1") == (
         404,
@@ -291,10 +290,10 @@ def test_only_all_of_a_function_can_be_deleted(lab):
 
 def test_an_operation_that_is_not_offered_says_so(lab):
     create(lab)
-    assert refusal(lab, "publish_version", FunctionName="Worker") == (
+    assert refusal(lab, "list_function_url_configs", FunctionName="Worker") == (
         501,
         "NotImplemented",
-        "The lab does not offer PublishVersion of lambda.",
+        "The lab does not offer ListFunctionUrlConfigs of lambda.",
     )
 
 
@@ -385,39 +384,6 @@ def test_the_tail_of_the_log_comes_with_the_answer(lab):
     assert again != text.decode(errors="replace"), "each invocation has its own tail"
 
 
-def test_an_asynchronous_invocation_is_accepted_at_once_and_retried_twice(lab):
-    function(lab, "def handler(event, context):\n    raise ValueError(event)\n")
-    answer = invoke(lab, event="x", InvocationType="Event")
-    assert answer["StatusCode"] == 202
-    assert answer["answer"] is None
-    assert "FunctionError" not in answer
-    lab.clock.advance(hours=1)
-    seen = lab.invocations()
-    assert list(seen["attempt"]) == [1, 2, 3]
-    assert list(seen["outcome"]) == ["error"] * 3
-    gaps = [
-        later - earlier for earlier, later in zip(seen["ended"], seen["started"][1:], strict=False)
-    ]
-    assert [round(gap.total_seconds()) for gap in gaps] == [60, 120]
-
-
-def test_an_asynchronous_invocation_that_works_runs_once(lab):
-    function(lab, ECHO)
-    invoke(lab, InvocationType="Event")
-    assert lab.invocations().empty, "it has not run when the call returns"
-    lab.clock.advance(hours=1)
-    assert list(lab.invocations()["outcome"]) == ["ok"]
-
-
-def test_an_event_for_a_function_that_was_deleted_is_lost(lab):
-    function(lab, "def handler(event, context):\n    raise ValueError\n")
-    invoke(lab, InvocationType="Event")
-    lab.clock.advance(seconds=10)
-    lab.client("lambda").delete_function(FunctionName="Worker")
-    lab.clock.advance(hours=1)
-    assert len(lab.invocations()) == 1
-
-
 # -- concurrency --------------------------------------------------------------------------------
 
 SLOW = """
@@ -501,20 +467,6 @@ def test_a_throttled_call_is_retried_by_the_sdk_in_virtual_time(lab):
     assert lab.clock.now() - before > timedelta(seconds=2)
     ok = lab.invocations().query("outcome == 'ok'").sort_values("started")
     assert ok["ended"].iloc[0] <= ok["started"].iloc[1], "one at a time"
-
-
-def test_a_throttled_asynchronous_invocation_waits_its_turn(lab):
-    function(lab, SLOW, timeout=10)
-    lab.client("lambda").put_function_concurrency(
-        FunctionName="Worker", ReservedConcurrentExecutions=1
-    )
-    for _ in range(3):
-        invoke(lab, InvocationType="Event")
-    lab.clock.advance(minutes=1)
-    ok = lab.invocations().query("outcome == 'ok'").sort_values("started")
-    assert len(ok) == 3
-    assert (ok["ended"].shift() <= ok["started"])[1:].all()
-    assert set(ok["attempt"]) == {1}, "a throttle costs no attempt"
 
 
 def test_the_account_has_a_limit_too():
@@ -983,15 +935,3 @@ def test_a_log_group_or_stream_that_was_deleted_begins_again(lab):
             logs.delete_log_stream(logGroupName="/aws/lambda/Worker", logStreamName=stream)
         invoke(lab)
         assert sum(line.startswith("START") for line in log_lines(lab)) == 1
-
-
-def test_an_event_that_is_throttled_for_six_hours_is_dropped(lab):
-    function(lab, ECHO)
-    functions = lab.client("lambda")
-    functions.put_function_concurrency(FunctionName="Worker", ReservedConcurrentExecutions=0)
-    invoke(lab, InvocationType="Event")
-    lab.clock.advance(hours=7)
-    functions.delete_function_concurrency(FunctionName="Worker")
-    lab.clock.advance(hours=1)
-    assert set(lab.invocations()["outcome"]) == {"throttled"}
-    assert 70 < len(lab.invocations()) < 90, "every five minutes, after a while"

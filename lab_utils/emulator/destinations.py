@@ -1,7 +1,8 @@
-"""Where a mapping sends word of records that it gave up: a queue, a topic or a bucket.
+"""Where word of what was given up is sent: a queue, a topic, a bucket, or another function.
 
-A queue and a topic get only where the records are, not the records; they must be read from the
-stream again while they are kept there. A bucket gets them, too.
+Of a mapping's records a queue and a topic get only where they are, not the records; they must be
+read from the stream again while they are kept there. A bucket gets them, too. Events of
+asynchronous invocations (`asynchronous.py`) are sent on in the same way, to functions as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 Params = dict[str, Any]
 
-ACTIONS = {"sqs": "SendMessage", "sns": "Publish", "s3": "PutObject"}
+ACTIONS = {"sqs": "SendMessage", "sns": "Publish", "s3": "PutObject", "lambda": "InvokeFunction"}
 """What a function's role must be allowed to do with a destination of each service."""
+FOR_STREAMS = ("sqs", "sns", "s3")
+"""The services that a mapping's word can go to."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class GivenUp:
     shard: str
     records: Sequence[Record]
     texts: Sequence[str]
+    version: str = "$LATEST"
+    """The version of the function that was executed."""
 
 
 def destination_of(params: Params) -> str | None:
@@ -70,9 +76,13 @@ def check(world: World, role: str, arn: str) -> None:
         return
     if arn.startswith("kafka://"):
         raise not_modelled("A Kafka topic as a destination", "Lambda")
-    service = _service(arn)
-    if service not in ACTIONS or arn.endswith(".fifo"):
+    if _service(arn) not in FOR_STREAMS or arn.endswith(".fifo"):
         raise _invalid(f"The destination ARN {arn} is invalid.")
+    check_allowed(world, role, arn)
+
+
+def check_allowed(world: World, role: str, arn: str) -> None:
+    service = _service(arn)
     if not allowed(world, role, arn):
         raise _invalid(
             "The provided execution role does not have permissions to call "
@@ -86,23 +96,32 @@ def allowed(world: World, role: str, arn: str) -> bool:
     return world.permissions.allows(role, f"{service}:{ACTIONS[service]}", resource)
 
 
-def send(world: World, region: str, role: str, arn: str, given_up: GivenUp, key: str) -> None:
+def send(world: World, region: str, role: str, arn: str, given_up: GivenUp, key: str) -> bool:
     """Deliver the news in process, at once. One that the role may not deliver (any more) is lost.
 
-    `key` is the random end of the name of an object in a bucket.
+    `key` is the random end of the name of an object in a bucket. Tells whether it arrived.
     """
+    now = world.scheduler.now
+    text = json.dumps(document(given_up, now), separators=(",", ":"))
+    if _service(arn) == "s3":
+        text = f'{text[:-1]},"payload":{{"Records":[{",".join(given_up.texts)}]}}}}'
+    return deliver(world, region, role, arn, text, object_name(given_up, now, key))
+
+
+def deliver(world: World, region: str, role: str, arn: str, text: str, name: str) -> bool:
+    """Hand a JSON text to a destination (in a bucket by that name); whether it took it."""
     if not allowed(world, role, arn):
-        return
-    service, name, now = _service(arn), arn.rpartition(":")[2], world.scheduler.now
-    body, home = document(given_up, now), arn.split(":")[3] or region
-    text = json.dumps(body, separators=(",", ":"))
+        return False
+    service, resource, home = _service(arn), arn.rpartition(":")[2], arn.split(":")[3] or region
+    if service == "lambda":
+        return world.region(home).functions.asynchronous.pass_on(arn, text)
     path, headers, method = "/", {"host": f"{service}.{home}.amazonaws.com"}, "POST"
     if service == "sqs":
         headers |= {
             "x-amz-target": "AmazonSQS.SendMessage",
             "content-type": "application/x-amz-json-1.0",
         }
-        url = f"https://sqs.{home}.amazonaws.com/{ACCOUNT}/{name}"
+        url = f"https://sqs.{home}.amazonaws.com/{ACCOUNT}/{resource}"
         data = json.dumps({"QueueUrl": url, "MessageBody": text})
     elif service == "sns":
         headers |= {"content-type": "application/x-www-form-urlencoded"}
@@ -111,11 +130,12 @@ def send(world: World, region: str, role: str, arn: str, given_up: GivenUp, key:
         )
     else:
         headers |= {"content-type": "application/json"}
-        path, method = f"/{name}/{object_name(given_up, now, key)}", "PUT"
-        events = ",".join(given_up.texts)
-        data = f'{text[:-1]},"payload":{{"Records":[{events}]}}}}'
+        path, method, data = f"/{resource}/{name}", "PUT", text
     with world.gateway.turn():
-        world.backing.request(service, home, method, path, headers, data.encode(), {})
+        status, _, _ = world.backing.request(
+            service, home, method, path, headers, data.encode(), {}
+        )
+    return status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def document(given_up: GivenUp, now: int) -> Params:
@@ -131,15 +151,15 @@ def document(given_up: GivenUp, now: int) -> Params:
     if given_up.condition == "RetryAttemptsExhausted":
         body["responseContext"] = {
             "statusCode": 200,
-            "executedVersion": "$LATEST",
+            "executedVersion": given_up.version,
             "functionError": given_up.error,
         }
     kinesis = given_up.stream_arn.split(":")[2] == "kinesis"
     first, last = given_up.records[0], given_up.records[-1]
-    arrival = _milliseconds if kinesis else _seconds
+    arrival = milliseconds if kinesis else _seconds
     return body | {
         "version": "1.0",
-        "timestamp": _milliseconds(now),
+        "timestamp": milliseconds(now),
         "KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo": {
             "shardId": given_up.shard,
             "startSequenceNumber": str(first.sequence),
@@ -153,11 +173,13 @@ def document(given_up: GivenUp, now: int) -> Params:
 
 
 def object_name(given_up: GivenUp, now: int, key: str) -> str:
+    return f"aws/lambda/{given_up.mapping}/{given_up.shard}/{dated(now, key)}"
+
+
+def dated(now: int, key: str) -> str:
+    """The end of an object's name."""
     moment = _moment(now)
-    return (
-        f"aws/lambda/{given_up.mapping}/{given_up.shard}/"
-        f"{moment:%Y/%m/%d}/{moment:%Y-%m-%dT%H.%M.%S}-{key}"
-    )
+    return f"{moment:%Y/%m/%d}/{moment:%Y-%m-%dT%H.%M.%S}-{key}"
 
 
 def _service(arn: str) -> str:
@@ -172,7 +194,7 @@ def _seconds(now: int) -> str:
     return f"{_moment(now // MICROSECONDS * MICROSECONDS):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _milliseconds(now: int) -> str:
+def milliseconds(now: int) -> str:
     return f"{_seconds(now)[:-1]}.{now // 1000 % 1000:03d}Z"
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,7 +32,7 @@ from lab_utils.emulator.wire import HttpAnswer
 from lab_utils.errors import LabError
 
 if TYPE_CHECKING:
-    from lab_utils.emulator.lambda_functions import Instance
+    from lab_utils.emulator.invocations import Instance
     from lab_utils.emulator.world import Region, World
 
 Act = Callable[[dict[str, Any]], Any]
@@ -102,6 +103,18 @@ MODELLED: dict[str, dict[str, tuple[str, str]]] = {
         "PutFunctionConcurrency": ("functions", "put_concurrency"),
         "GetFunctionConcurrency": ("functions", "get_concurrency"),
         "DeleteFunctionConcurrency": ("functions", "delete_concurrency"),
+        "PublishVersion": ("functions.versions", "publish"),
+        "ListVersionsByFunction": ("functions.versions", "list"),
+        "CreateAlias": ("functions.versions", "create_alias"),
+        "UpdateAlias": ("functions.versions", "update_alias"),
+        "GetAlias": ("functions.versions", "get_alias"),
+        "ListAliases": ("functions.versions", "list_aliases"),
+        "DeleteAlias": ("functions.versions", "delete_alias"),
+        "PutFunctionEventInvokeConfig": ("functions.asynchronous", "put"),
+        "UpdateFunctionEventInvokeConfig": ("functions.asynchronous", "update"),
+        "GetFunctionEventInvokeConfig": ("functions.asynchronous", "get"),
+        "ListFunctionEventInvokeConfigs": ("functions.asynchronous", "list"),
+        "DeleteFunctionEventInvokeConfig": ("functions.asynchronous", "delete"),
         "CreateEventSourceMapping": ("mappings", "create"),
         "GetEventSourceMapping": ("mappings", "get"),
         "ListEventSourceMappings": ("mappings", "list"),
@@ -358,7 +371,7 @@ class Gateway:
         modelled = MODELLED.get(request.service, {}).get(request.operation)
         if modelled is not None:
             room, method = modelled
-            act: Act = getattr(getattr(region, room), method)
+            act: Act = attrgetter(f"{room}.{method}")(region)
             return (self._lambda if request.service == "lambda" else self._json)(act, request)
         if request.operation not in BACKED.get(request.service, ()):
             raise ApiError(

@@ -29,7 +29,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType, SimpleNamespace, TracebackType
 from typing import Any
 
 import boto3
@@ -131,6 +131,14 @@ class _Identity:
         return "CognitoIdentity([cognito_identity_id=None,cognito_identity_pool_id=None])"
 
 
+class _ClientContext:
+    """What a caller told about itself: its own values, its surroundings, its app."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.custom, self.env = given.get("custom"), given.get("env")
+        self.client = SimpleNamespace(**given["client"]) if given.get("client") else None
+
+
 class Context:
     """The second argument of a handler."""
 
@@ -145,6 +153,7 @@ class Context:
         log_stream_name: str,
         remaining: Callable[[], int],
         function_version: str = "$LATEST",
+        client_context: Mapping[str, Any] | None = None,
     ) -> None:
         """`remaining()` is the number of milliseconds until the function times out."""
         self.function_name = function_name
@@ -155,7 +164,7 @@ class Context:
         self.log_group_name = log_group_name
         self.log_stream_name = log_stream_name
         self.identity = _Identity()
-        self.client_context = None
+        self.client_context = _ClientContext(client_context) if client_context else None
         self.tenant_id = None
         self._remaining = remaining
 

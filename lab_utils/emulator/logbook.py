@@ -96,7 +96,8 @@ class LogStream(io.StringIO):
         return len(text)
 
     def line(self, text: str) -> None:
-        text = text.encode(errors="replace").decode()  # half a character fits no log
+        if not text.isascii():
+            text = text.encode(errors="replace").decode()  # half a character fits no log
         self.tail.append(text)
         self._logbook.write(self._region, self.group, self.stream, text)
 

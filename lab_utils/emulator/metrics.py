@@ -22,6 +22,8 @@ HEADERS = {"content-type": "application/x-amz-json-1.0"}
 Dimensions = tuple[tuple[str, str], ...]
 Series = tuple[str, str, str, Dimensions]
 """One metric: Region, name, unit, dimensions."""
+Point = tuple[Series, int]
+"""One metric in one minute."""
 
 
 class Metrics:
@@ -29,7 +31,8 @@ class Metrics:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._pending: dict[tuple[Series, int, float], int] = {}
+        self._pending: dict[Series, dict[tuple[int, float], int]] = {}
+        """How often a metric had a value in a minute."""
         self._levels: dict[Series, tuple[int, int]] = {}
         """How high each level is now, and the first minute for which this is not yet noted."""
 
@@ -49,20 +52,23 @@ class Metrics:
         self._note(series, int(moment // MINUTE), value, count)
 
     def _note(self, series: Series, minute: int, value: float, count: int = 1) -> None:
-        key = series, minute, value
-        self._pending[key] = self._pending.get(key, 0) + count
+        counts = self._pending.get(series)
+        if counts is None:
+            counts = self._pending[series] = {}
+        counts[minute, value] = counts.get((minute, value), 0) + count
 
     def level(
         self, region: str, name: str, value: int, unit: str, dimensions: Mapping[str, str]
     ) -> None:
-        """A value that holds until the next one: noted when it changes and in every minute.
+        """A value that holds until the next one: noted when it rises, and in every minute.
 
-        Zero is not noted: a function without invocations has no data points.
+        Its maximum is what counts. Zero is not noted: what rests has no data points.
         """
         series = region, name, unit, tuple(dimensions.items())
+        before, _ = self._levels.get(series, (0, 0))
         minute = self._carry_on(series)
         self._levels[series] = value, minute + 1
-        if value:
+        if value > before:
             self._note(series, minute, value)
 
     def _carry_on(self, series: Series) -> int:
@@ -78,16 +84,18 @@ class Metrics:
         """Hand over what is pending: called before anybody reads metrics."""
         for series, (level, _) in self._levels.items():
             self._levels[series] = level, self._carry_on(series) + 1
-        data: dict[tuple[Series, int], dict[float, int]] = {}
-        for (series, minute, value), count in self._pending.items():
-            data.setdefault((series, minute), {})[value] = count
-        self._pending.clear()
-        for region in sorted({series[0] for series, _ in data}):
-            mine = [(key, values) for key, values in data.items() if key[0][0] == region]
-            for start in range(0, len(mine), DATA_PER_CALL):
-                self._put(region, mine[start : start + DATA_PER_CALL])
+        pending, self._pending = self._pending, {}
+        data: dict[str, dict[Point, dict[float, int]]] = {}
+        for series, counts in pending.items():
+            points = data.setdefault(series[0], {})
+            for (minute, value), count in counts.items():
+                points.setdefault((series, minute), {})[value] = count
+        for region, points in data.items():
+            listed = list(points.items())
+            for start in range(0, len(listed), DATA_PER_CALL):
+                self._put(region, listed[start : start + DATA_PER_CALL])
 
-    def _put(self, region: str, data: list[tuple[tuple[Series, int], dict[float, int]]]) -> None:
+    def _put(self, region: str, data: list[tuple[Point, dict[float, int]]]) -> None:
         body = {
             "Namespace": NAMESPACE,
             "MetricData": [

@@ -116,16 +116,8 @@ def needs(world: World, request: Request) -> Iterator[Need]:
         arn = f"arn:aws:kinesis:{request.region}:{ACCOUNT}:stream/{name}" if name else "*"
         yield f"kinesis:{request.operation}", arn
     elif request.service == "lambda":
-        name = request.path.rpartition("/functions/")[2].partition("/")[0]
         action = "InvokeFunction" if request.operation == "Invoke" else request.operation
-        yield (
-            f"lambda:{action}",
-            (
-                name
-                if name.startswith("arn:")
-                else f"arn:aws:lambda:{request.region}:{ACCOUNT}:function:{name}"
-            ),
-        )
+        yield f"lambda:{action}", _function_arn(world, request)
     elif request.service == "iam":
         given = parse_qs(request.body.decode())
         role, policy = given.get("RoleName", [""])[0], given.get("PolicyArn", ["*"])[0]
@@ -146,6 +138,14 @@ def needs(world: World, request: Request) -> Iterator[Need]:
         )
         if needed is not None:
             yield needed, resource
+
+
+def _function_arn(world: World, request: Request) -> str:
+    """A version or an alias is a resource of its own."""
+    name = request.path.rpartition("/functions/")[2].partition("/")[0]
+    arn = world.region(request.region).functions.arn_as_given(name)
+    qualifier = request.query.get("Qualifier", [""])[0]
+    return f"{arn}:{qualifier}" if qualifier and not arn.endswith(f":{qualifier}") else arn
 
 
 def _for_tables(world: World, request: Request) -> Iterator[Need]:

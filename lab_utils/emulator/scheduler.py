@@ -27,6 +27,7 @@ from typing import Any, TextIO
 
 import greenlet
 import simpy
+from simpy.events import URGENT
 
 from lab_utils.emulator.physics import microseconds
 from lab_utils.errors import LabClosed, LabError
@@ -143,10 +144,15 @@ class Scheduler:
             raise ValueError("sleep length must be non-negative")
         self.wait(lambda resume: self.after(microseconds(seconds), lambda: resume(None)))
 
-    def after(self, delay: int, action: Callable[[], Any]) -> None:
-        """Do something `delay` microseconds from now."""
-        timeout = self.env.timeout(delay)
-        timeout.callbacks.append(lambda _: action())
+    def after(self, delay: int, action: Callable[[], Any], first: bool = False) -> None:
+        """Do something `delay` microseconds from now, `first` before all else of that moment."""
+        if first:
+            event = self.env.event()
+            event._ok, event._value = True, None  # as simpy's own timeouts are made
+            self.env.schedule(event, URGENT, delay)
+        else:
+            event = self.env.timeout(delay)
+        event.callbacks.append(lambda _: action())
 
     @property
     def in_foreign_thread(self) -> bool:
