@@ -416,7 +416,7 @@ def test_what_else_is_refused(lab: Lab) -> None:
             },
         ),
         (dynamodb.create_backup, {"TableName": "Changes", "BackupName": "now"}),
-        (functions.publish_version, {"FunctionName": "count"}),
+        (functions.list_function_url_configs, {"FunctionName": "count"}),
         (sns.subscribe, {"TopicArn": topic, "Protocol": "email", "Endpoint": "a@example.org"}),
         (
             sns.subscribe,
