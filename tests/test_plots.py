@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,18 +17,13 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import LineCollection, PolyCollection
+from drawn import NOON, fills, frame, invocation, kinesis_shard, png, polygons, table_shard, words
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
 from lab_utils import plots
 from lab_utils.plots import style
-
-NOON = pd.Timestamp("2026-01-01T12:00:00Z")
-COLUMNS = [
-    "function", "instance", "shard", "lane", "batch_size", "started", "ended", "outcome",
-    "attempt", "iterator_age",
-]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -58,28 +52,6 @@ PIPELINE = [
 ]
 
 
-def invocation(start: float, seconds: float, **more: Any) -> dict[str, Any]:
-    began = NOON + pd.Timedelta(seconds=start)
-    usual = {
-        "function": "MapLambda", "instance": "one", "shard": kinesis_shard(0), "lane": 0,
-        "batch_size": 100, "started": began, "ended": began + pd.Timedelta(seconds=seconds),
-        "outcome": "ok", "attempt": 1, "iterator_age": 0.5,
-    }  # fmt: skip
-    return usual | more
-
-
-def frame(*rows: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=COLUMNS)
-
-
-def kinesis_shard(number: int) -> str:
-    return f"shardId-{number:012d}"
-
-
-def table_shard(number: int, age: int = 0) -> str:
-    return f"shardId-{1767258000000 + age:020d}-{number:08x}"
-
-
 def busy(bars_per_lane: int = 28) -> pd.DataFrame:
     """Three functions on 20, 4 and 4 shards."""
     rows = []
@@ -100,6 +72,25 @@ def backlog() -> pd.DataFrame:
         for name, waiting in (("StateLambda", [0, 90, 50, 10, 0][i]), ("MapLambda", 5 * i))
     ]
     return pd.DataFrame(rows, columns=["at", "function", "waiting", "age"])
+
+
+def throttled() -> pd.DataFrame:
+    return frame(invocation(0, 0, outcome="throttled", instance=None))
+
+
+def tries() -> pd.DataFrame:
+    """A batch of four whose last record fails: cut twice."""
+    parts = [(0, 4, "error"), (0, 2, "ok"), (2, 2, "error"), (2, 1, "ok"), (3, 1, "error")]
+    rows = [{"function": "MapLambda", "shard": kinesis_shard(0), "lane": 0, "batch": 1,
+             "first": first, "size": size, "attempt": 1, "outcome": outcome,
+             "started": NOON + pd.Timedelta(seconds=i)}
+            for i, (first, size, outcome) in enumerate(parts)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def comparison() -> pd.DataFrame:
+    measures = {"invocations": [10021, 21], "good records lost": [999, 0]}
+    return pd.DataFrame(measures, index=["as it is created", "bisect the batch"])
 
 
 @dataclass(frozen=True)
@@ -144,27 +135,6 @@ TOTALS = {
 }  # fmt: skip
 
 
-def words(ax: Any) -> list[str]:
-    return [text.get_text() for text in ax.texts]
-
-
-def png(ax: Any) -> bytes:
-    picture = io.BytesIO()
-    ax.get_figure().savefig(picture, format="png", bbox_inches="tight")
-    return picture.getvalue()
-
-
-def polygons(ax: Any) -> list[np.ndarray]:
-    """The bars: their corners, in the order in which they were drawn."""
-    shapes = [c for c in ax.collections if type(c) is PolyCollection]
-    return [np.asarray(path.vertices) for c in shapes for path in c.get_paths()]
-
-
-def fills(ax: Any) -> list[str]:
-    shapes = [c for c in ax.collections if type(c) is PolyCollection]
-    return [to_hex(colour).upper() for c in shapes for colour in c.get_facecolors()]
-
-
 PICTURES = {
     "pipeline": lambda: plots.plot_pipeline(PIPELINE),
     "invocations": lambda: plots.plot_invocations(busy(3)),
@@ -173,6 +143,11 @@ PICTURES = {
     "lineage": lambda: plots.plot_lineage(family()),
     "merged lineage": lambda: plots.plot_lineage(merged()),
     "totals": lambda: plots.plot_totals(TOTALS),
+    "instances": lambda: plots.plot_instances(busy(3)),
+    "sizes of batches": lambda: plots.plot_batch_sizes(busy(3)),
+    "iterator age": lambda: plots.plot_iterator_age(busy(3)),
+    "bisections": lambda: plots.plot_bisections(tries()),
+    "comparison": lambda: plots.plot_comparison(comparison())[0],
 }
 
 
@@ -210,6 +185,11 @@ def test_text_is_large_enough_for_a_phone(name: str) -> None:
         lambda ax: plots.plot_concurrency(busy(2), ax),
         lambda ax: plots.plot_lineage(family(), ax),
         lambda ax: plots.plot_totals(TOTALS, ax),
+        lambda ax: plots.plot_instances(busy(2), ax),
+        lambda ax: plots.plot_batch_sizes(busy(2), ax),
+        lambda ax: plots.plot_iterator_age(busy(2), ax),
+        lambda ax: plots.plot_bisections(tries(), ax),
+        lambda ax: plots.plot_comparison(comparison()[["invocations"]], ax)[0],
     ],
 )
 def test_axes_that_are_given_are_used_and_returned(draw: Any) -> None:
@@ -227,6 +207,13 @@ def test_axes_that_are_given_are_used_and_returned(draw: Any) -> None:
         (lambda: plots.plot_concurrency(frame()), "no invocations"),
         (lambda: plots.plot_backlog(backlog().head(0))[0], "no records waiting"),
         (lambda: plots.plot_lineage(Family(nx.DiGraph())), "no shards"),
+        (lambda: plots.plot_instances(frame()), "no instances yet"),
+        (lambda: plots.plot_instances(throttled()), "no instances yet"),
+        (lambda: plots.plot_batch_sizes(frame()), "no batches yet"),
+        (lambda: plots.plot_batch_sizes(throttled()), "no batches yet"),
+        (lambda: plots.plot_iterator_age(frame()), "no iterator age yet"),
+        (lambda: plots.plot_bisections(tries().head(0)), "no tries yet"),
+        (lambda: plots.plot_comparison(comparison().head(0))[0], "nothing to compare"),
         (lambda: plots.plot_totals({}), "no totals yet"),
         (lambda: plots.plot_totals({"message_count": 3}), "no totals yet"),
     ],

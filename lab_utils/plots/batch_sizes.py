@@ -14,9 +14,7 @@ from lab_utils.plots.style import (
     TEXT,
     Frame,
     Numbers,
-    Point,
     function_colours,
-    label_points,
     name_y,
     new_axes,
     say,
@@ -24,6 +22,7 @@ from lab_utils.plots.style import (
     text_width,
     whole_numbers,
 )
+from lab_utils.plots.timeline import draw_key, swatch
 
 MOST_BINS = 24
 FEWEST_BINS = 5  #: a single size is a bar, not a wall
@@ -57,7 +56,7 @@ class _Bins:
         single = self.edges[1] - self.edges[0] == 1 and not self.growing
         places = np.arange(len(texts)) + (0.5 if single else 0.0)
         chosen = list(range(len(texts) - single))
-        every = text_width(max(texts, key=len), SMALL) / (wide / (len(texts) - 1))
+        every = 1.3 * text_width(max(texts, key=len), SMALL) / (wide / (len(texts) - 1))
         if self.growing and every > 1:
             chosen = [i for i in chosen if texts[i][0] in "01"]
         else:
@@ -88,21 +87,20 @@ def plot_batch_sizes(invocations: Frame, ax: Axes | None = None) -> Axes:
     bins = _Bins.over(int(sizes.min()), int(sizes.max()))
     colours = function_colours(invocations["function"])
     shown = {name: colours[name] for name in colours if name in set(given["function"])}
-    points: list[Point] = []
+    names = []
     width = 0.84 / len(shown)
     for i, (function, colour) in enumerate(shown.items()):
         mine = (given["function"] == function).to_numpy()
         counts, _ = np.histogram(sizes[mine], [*bins.edges[:-1], bins.edges[-1] - 0.5])
         places = np.arange(len(counts)) + 0.08 + (i + 0.5) * width
         ax.bar(places, counts, width * 0.94, color=colour, linewidth=0)
-        top, batches = int(counts.argmax()), int(mine.sum())
-        text = f"{function}, {batches:,} batch" + "es" * (batches != 1)
-        points.append((float(places[top]), float(counts[top]), text, colour))
+        batches = int(mine.sum())
+        names.append(swatch(f"{function}, {batches:,} batch" + "es" * (batches != 1), colour))
     ax.set_xlim(0, len(bins.edges) - 1)
-    ax.set_ylim(0, max(point[1] for point in points) * 1.1)
     ax.set_xticks(*bins.ticks(size_in_inches(ax)[0]))
+    ax.set_xticks(range(len(bins.edges)), minor=True)
     ax.set_xlabel("records in a batch", fontsize=TEXT, color=INK)
     whole_numbers(ax)
     name_y(ax, "invocations")
-    label_points(ax, points)
+    draw_key(ax, names, columns=1)
     return ax

@@ -27,6 +27,7 @@ from lab_utils.plots.style import (
     text_width,
 )
 from lab_utils.plots.timeline import (
+    ROW,
     TROUBLE,
     Bars,
     draw_bars,
@@ -55,10 +56,6 @@ class _Part:
     @property
     def end(self) -> int:
         return self.first + self.size
-
-    @property
-    def words(self) -> str:
-        return f"{self.size:,}" if self.count == 1 else f"{self.size:,}, {self.count:,} tries"
 
     def holds(self, other: _Part) -> bool:
         return self.first <= other.first and other.end <= self.end
@@ -89,7 +86,7 @@ def plot_bisections(tries: Frame, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(parts) - 0.3, -0.7)
     bars = _bars(parts, right, span)
     _draw_links(ax, parts)
-    draw_bars(ax, bars)
+    draw_bars(ax, bars, edge=MUTED)
     outcomes = [part.outcome for part in parts]
     good = [swatch("ok", BLUE)] if "ok" in outcomes else []
     draw_key(ax, good + mark_trouble(ax, bars, outcomes))
@@ -138,8 +135,10 @@ def _write_words(ax: Axes, parts: Sequence[_Part], bars: Bars) -> None:
     unit = size_in_inches(ax)[0] / (right - left)
     halo = [withStroke(linewidth=2.5, foreground=PAPER)]
     for i, part in enumerate(parts):
+        text = f"{part.size:,}" + (" record" + "s" * (part.size != 1)) * (i == 0)
+        text += f", {part.count:,} tries" * (part.count > 1)
         begin, end = bars.starts[i], bars.starts[i] + bars.widths[i]
-        need, mark = text_width(part.words, WORDS), 0.1 * (part.outcome in TROUBLE)
+        need, mark = text_width(text, WORDS), 0.1 * (part.outcome in TROUBLE)
         look: dict[str, Any] = {"color": INK, "path_effects": halo}
         if bars.widths[i] * unit - mark > need:
             x, align, look = (begin + end) / 2, "center", {"color": text_on(bars.fills[i])}
@@ -147,18 +146,18 @@ def _write_words(ax: Axes, parts: Sequence[_Part], bars: Bars) -> None:
             x, align = end + (0.06 + mark) / unit, "left"
         else:
             x, align = begin - 0.06 / unit, "right"
-        ax.text(x, i, part.words, fontsize=WORDS, ha=align, va="center_baseline", zorder=5,
+        ax.text(x, i, text, fontsize=WORDS, ha=align, va="center_baseline", zorder=5,
                 in_layout=False, **look)  # fmt: skip
 
 
 def _name_axes(ax: Axes, parts: Sequence[_Part]) -> None:
-    every = max(1, int(np.ceil(0.15 / row_height(ax))))
+    every = max(1, int(np.ceil(ROW / row_height(ax))))
     rows = range(0, len(parts), every)
     ax.set_yticks(list(rows), [f"{parts[row].number:,}" for row in rows])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.grid(visible=False)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.set_xlabel("records of the batch, from its first", fontsize=TEXT, color=INK)
     name_y(ax, "try")

@@ -28,8 +28,8 @@ from lab_utils.plots.style import (
     tint,
 )
 
-NARROWEST = 1.6  #: inches that a panel needs
-LONGEST = 26  #: characters of a name in one line
+NARROWEST = 1.45  #: inches that a panel needs
+LONGEST = 24  #: characters of a name in one line
 
 
 def plot_comparison(
@@ -82,7 +82,7 @@ def _panels(names: Sequence[str], count: int) -> tuple[Axes, ...]:
     across = -(-count // down)
     high = down * (0.75 + 0.3 * max(len(names), 0.62 * len(lines)))
     figure = plt.figure(figsize=(WIDTH, high), dpi=DPI, facecolor=PAPER, layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False)
+    grid = figure.subplots(down, across, squeeze=False, gridspec_kw={"hspace": 0.08})
     panels = [dress(panel) for panel in grid.flat]
     for spare in panels[count:]:
         spare.remove()

@@ -64,8 +64,9 @@ def plot_invocations(
         colours = {}
     else:
         bars = [colours[name] for name in invocations["function"]]
-        words = [f"{size:,.0f}" if size > 0 else "" for size in invocations["batch_size"].fillna(0)]
-    line = Timeline(invocations, rows, bars, words, _lane_names(rows), "shard", colours)
+        sizes = invocations["batch_size"].astype("Int64").fillna(0)
+        words = [f"{size:,}" if size > 0 else "" for size in sizes]
+    line = Timeline(invocations, rows, bars, words, 9, _lane_names(rows), "shard", colours)
     return draw_timeline(line, ax, origin, since)
 
 
@@ -97,6 +98,7 @@ def plot_instances(
         rows,
         [shades.get(word, GREY) for word in words],
         words,
+        10,
         {row: f"{row.number}" for row in rows},
         f"instance (coloured by {len(shades)} shards)" if many else "instance",
         key={} if many else shades | ({DIRECT: GREY} if DIRECT in words else {}),

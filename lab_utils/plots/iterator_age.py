@@ -28,8 +28,9 @@ from lab_utils.plots.style import (
 from lab_utils.plots.timeline import FIRST, draw_key, mark_points
 
 MOST_LINES = len(FUNCTION_COLOURS)  #: more than these and only the highest have colours and names
+LOW = 0.2  #: of the highest; of many lines, those that never rise above it have no names either
 MOST_POINTS = 150  #: a line with more is drawn without its points
-SLICES = 200  #: of the time axis; a function's line goes through the highest point of each
+SLICES = 60  #: of the time axis; a function's line goes through the highest point of each
 REST = tint(MUTED, 0.45)
 
 
@@ -54,9 +55,10 @@ def plot_iterator_age(
 
     `invocations` is the frame of `lab.invocations()`; each with an `iterator_age` (seconds) is a
     point at its start. A line joins those of a shard, or with `by="function"` the highest of all
-    shards of a function at each time. Of more than five lines the four highest have a name, and
-    the others are grey. Tries that failed are marked. The x axis counts from `origin` (UTC; the
-    first start by default), and is named after it by `since`.
+    shards of a function in each sixtieth of the time. Of more than five lines those that rise
+    highest, four at most, have a name, and the others are grey. Tries that failed are marked. The
+    x axis counts from `origin` (UTC; the first start by default), and is named after it by
+    `since`.
     """
     if by not in ("shard", "function"):
         raise ValueError(f"by is 'shard' or 'function', not {by!r}.")
@@ -106,7 +108,7 @@ def _per_function(aged: Frame, times: Numbers, ages: Numbers) -> list[_Line]:
 def _draw(ax: Axes, lines: list[_Line], by: str) -> tuple[list[Point], list[Line2D]]:
     """The lines, the highest in front; their names at their highest points, and a key."""
     highest = sorted(lines, key=lambda line: -float(line.ages.max()))
-    named = lines if len(lines) <= MOST_LINES else highest[: MOST_LINES - 1]
+    named = lines if len(lines) <= MOST_LINES else _standing_out(highest)
     colours = function_colours(line.name for line in lines if line in named)
     points: list[Point] = []
     for line in reversed(highest):
@@ -122,3 +124,9 @@ def _draw(ax: Axes, lines: list[_Line], by: str) -> tuple[list[Point], list[Line
     things = by + "s" * (rest != 1)
     key = [Line2D([], [], color=REST, label=f"{rest} more {things} ")] if rest else []
     return points, key
+
+
+def _standing_out(highest: list[_Line]) -> list[_Line]:
+    """Of many lines, given the highest first, the few that are worth a name."""
+    least = LOW * float(highest[0].ages.max())
+    return [line for line in highest[: MOST_LINES - 1] if line.ages.max() >= least]

@@ -44,6 +44,7 @@ TROUBLE = {
 SHADES = [tint(colour, strength) for strength in (1.0, 0.5) for colour in FUNCTION_COLOURS]
 """For what may be more than the functions are: shards, instances. They repeat after the tenth."""
 FIRST = "the first invocation"
+ROW = 0.14  #: inches that a row needs to have a name
 MOST_WORDS = 200  #: a function that ran more often has nothing written into its bars
 
 
@@ -64,6 +65,7 @@ class Timeline:
     rows: Sequence[Row]
     colours: Sequence[str]  #: of a bar that went well
     words: Sequence[str]  #: written into a bar that has room
+    points: float  #: how large
     names: Mapping[Row, str]
     things: str  #: what a row is, for instance "shard"
     headings: Mapping[str, str] = field(default_factory=dict)  #: colours of functions' names
@@ -194,9 +196,9 @@ def _write_words(ax: Axes, bars: Bars, line: Timeline) -> None:
     runs = line.invocations["function"].value_counts()
     for i, (row, text) in enumerate(zip(line.rows, line.words, strict=True)):
         room = bars.widths[i] / (right - left) * wide
-        if not text or runs[row.function] > MOST_WORDS or text_width(text, 9) > room:
+        if not text or runs[row.function] > MOST_WORDS or text_width(text, line.points) > room:
             continue
-        ax.text(bars.starts[i] + bars.widths[i] / 2, bars.rows[i], text, fontsize=9,
+        ax.text(bars.starts[i] + bars.widths[i] / 2, bars.rows[i], text, fontsize=line.points,
                 color=text_on(bars.fills[i]), ha="center", va="center_baseline", zorder=3,
                 clip_on=True, in_layout=False)  # fmt: skip
 
@@ -244,7 +246,7 @@ def draw_key(ax: Axes, handles: Sequence[Line2D], columns: int = 7) -> None:
     """Say above the axes, at the right, what marks and colours mean, in rows of so many."""
     if not handles:
         return
-    columns = min(columns, len(handles))
+    columns = -(-len(handles) // -(-len(handles) // columns))  # no row much shorter than others
     downwards = [each for i in range(columns) for each in handles[i::columns]]
     ax.legend(handles=downwards, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns,
               frameon=False, fontsize=SMALL, labelcolor=INK, handletextpad=0.0,
@@ -253,7 +255,7 @@ def draw_key(ax: Axes, handles: Sequence[Line2D], columns: int = 7) -> None:
 
 def _name_rows(ax: Axes, places: Mapping[Row, float], names: Mapping[Row, str]) -> None:
     """Short names at the left, as many as can be read."""
-    every = max(1, int(np.ceil(0.15 / row_height(ax))))
+    every = max(1, int(np.ceil(ROW / row_height(ax))))
     shown = []
     for function in dict.fromkeys(row.function for row in places):
         group = [row for row in places if row.function == function]
