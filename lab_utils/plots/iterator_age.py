@@ -30,7 +30,6 @@ from lab_utils.plots.timeline import FIRST, draw_key, mark_points
 MOST_LINES = len(FUNCTION_COLOURS)  #: more than these and only the highest have colours and names
 LOW = 0.2  #: of the highest; of many lines, those that never rise above it have no names either
 MOST_POINTS = 150  #: a line with more is drawn without its points
-SLICES = 60  #: of the time axis; a function's line goes through the highest point of each
 REST = tint(MUTED, 0.45)
 
 
@@ -54,11 +53,11 @@ def plot_iterator_age(
     """Draw iterator age over time: the age of a batch's last record when a function was given it.
 
     `invocations` is the frame of `lab.invocations()`; each with an `iterator_age` (seconds) is a
-    point at its start. A line joins those of a shard, or with `by="function"` the highest of all
-    shards of a function in each sixtieth of the time. Of more than five lines those that rise
-    highest, four at most, have a name, and the others are grey. Tries that failed are marked. The
-    x axis counts from `origin` (UTC; the first start by default), and is named after it by
-    `since`.
+    point at its start. A line joins those of a shard; where a shard has several lanes, and with
+    `by="function"` a function several shards, it is the highest of their lines. Of more than five
+    lines those that rise highest, four at most, have a name, and the others are grey. Tries that
+    failed are marked. The x axis counts from `origin` (UTC; the first start by default), and is
+    named after it by `since`.
     """
     if by not in ("shard", "function"):
         raise ValueError(f"by is 'shard' or 'function', not {by!r}.")
@@ -70,10 +69,15 @@ def plot_iterator_age(
     time = TimeAxis.over(origin or invocations["started"].min(), aged["started"].max())
     unit, size = unit_for(float(aged["iterator_age"].max()))
     times, ages = time.of(aged["started"]), aged["iterator_age"].to_numpy(dtype=float) / size
-    lines = _per_shard(aged, times, ages) if by == "shard" else _per_function(aged, times, ages)
     ax.set_xlim(min(0.0, float(times[0])), max(float(times[-1]), 0.0) or 1.0)
     ax.set_ylim(0, float(ages.max()) * 1.1 or 1.0)
-    points, handles = _draw(ax, lines, by)
+    lines = _lines(aged, times, ages, by)
+    named = _named(lines)
+    colours = function_colours(invocations["function"] if by == "function" else named)
+    points = _draw(ax, lines, {name: colours[name] for name in named})
+    rest = len(lines) - len(named)
+    grey = Line2D([], [], color=REST, label=f" {rest} more {by}" + "s" * (rest != 1))
+    handles = [grey] if rest else []
     handles += mark_points(ax, times, ages, list(aged["outcome"]))
     draw_key(ax, handles)
     time.label(ax, since)
@@ -82,51 +86,55 @@ def plot_iterator_age(
     return ax
 
 
-def _per_shard(aged: Frame, times: Numbers, ages: Numbers) -> list[_Line]:
+def _lines(aged: Frame, times: Numbers, ages: Numbers, by: str) -> list[_Line]:
+    """A line for each shard of each function, or for each function."""
     functions = list(dict.fromkeys(aged["function"]))
+    lanes = aged.groupby(["shard", "lane"], sort=False, dropna=False).ngroup().to_numpy()
     lines = []
     for function in functions:
         own = (aged["function"] == function).to_numpy()
-        for shard, short in shard_names(aged["shard"][own]).items():
-            mine = own & (aged["shard"] == shard).to_numpy()
-            name = f"{function} {short}" if len(functions) > 1 else short
-            lines.append(_Line(name, times[mine], ages[mine]))
+        chosen = {function: own}
+        if by == "shard":
+            start = f"{function} " if len(functions) > 1 else ""
+            chosen = {
+                start + short: own & (aged["shard"] == shard).to_numpy()
+                for shard, short in shard_names(aged["shard"][own]).items()
+            }
+        for name, mine in chosen.items():
+            highest = _highest(times[mine], ages[mine], lanes[mine])
+            lines.append(_Line(name, times[mine], highest))
     return lines
 
 
-def _per_function(aged: Frame, times: Numbers, ages: Numbers) -> list[_Line]:
-    slices = ((times - times[0]) / ((times[-1] - times[0]) or 1.0) * SLICES).astype(int)
-    lines = []
-    for function in dict.fromkeys(aged["function"]):
-        own = np.flatnonzero((aged["function"] == function).to_numpy())
-        rising = own[np.lexsort((ages[own], slices[own]))]
-        highest = rising[np.flatnonzero(np.diff(slices[rising], append=SLICES + 1))]
-        lines.append(_Line(function, times[highest], ages[highest]))
-    return lines
+def _highest(times: Numbers, ages: Numbers, lanes: Numbers) -> Numbers:
+    """At each of the times, the highest of the lines that join each lane's own ages."""
+    heights = [
+        np.interp(times, times[lanes == lane], ages[lanes == lane], left=0.0, right=0.0)
+        for lane in np.unique(lanes)
+    ]
+    return np.max([ages, *heights], axis=0)
 
 
-def _draw(ax: Axes, lines: list[_Line], by: str) -> tuple[list[Point], list[Line2D]]:
-    """The lines, the highest in front; their names at their highest points, and a key."""
-    highest = sorted(lines, key=lambda line: -float(line.ages.max()))
-    named = lines if len(lines) <= MOST_LINES else _standing_out(highest)
-    colours = function_colours(line.name for line in lines if line in named)
+def _named(lines: list[_Line]) -> list[str]:
+    """The names of all lines, or of many the few that stand out."""
+    if len(lines) <= MOST_LINES:
+        return [line.name for line in lines]
+    tops = sorted((float(line.ages.max()) for line in lines), reverse=True)
+    least = max(tops[MOST_LINES - 2], LOW * tops[0])
+    return [line.name for line in lines if line.ages.max() >= least][: MOST_LINES - 1]
+
+
+def _draw(ax: Axes, lines: list[_Line], colours: dict[str, str]) -> list[Point]:
+    """The lines, those that have a colour in front; their names, at their highest points."""
     points: list[Point] = []
-    for line in reversed(highest):
-        colour = colours.get(line.name, REST)
-        front = line.name in colours
-        ax.plot(line.times, line.ages, color=colour, linewidth=2.0 if front else 1.0,
-                zorder=3 if front else 2, markersize=4,
-                marker="o" if len(line.times) <= MOST_POINTS and front else "")  # fmt: skip
-        if front:
-            top = int(line.ages.argmax())
-            points.append((float(line.times[top]), float(line.ages[top]), line.name, colour))
-    rest = len(lines) - len(points)
-    things = by + "s" * (rest != 1)
-    key = [Line2D([], [], color=REST, label=f"{rest} more {things} ")] if rest else []
-    return points, key
-
-
-def _standing_out(highest: list[_Line]) -> list[_Line]:
-    """Of many lines, given the highest first, the few that are worth a name."""
-    least = LOW * float(highest[0].ages.max())
-    return [line for line in highest[: MOST_LINES - 1] if line.ages.max() >= least]
+    for line in sorted(lines, key=lambda line: float(line.ages.max())):
+        if line.name not in colours:
+            ax.plot(line.times, line.ages, color=REST, linewidth=1.0, zorder=2)
+            continue
+        few = len(line.times) <= MOST_POINTS
+        ax.plot(line.times, line.ages, color=colours[line.name], linewidth=2.0, zorder=3,
+                marker="o" if few else "", markersize=4)  # fmt: skip
+        top = int(line.ages.argmax())
+        x, y = float(line.times[top]), float(line.ages[top])
+        points.append((x, y, line.name, colours[line.name]))
+    return points
