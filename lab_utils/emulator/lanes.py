@@ -19,7 +19,7 @@ from lab_utils.emulator import failures
 from lab_utils.emulator.destinations import GivenUp
 from lab_utils.emulator.failures import Condition, Part
 from lab_utils.emulator.lambda_functions import Result, Trigger
-from lab_utils.emulator.physics import MB, between, microseconds
+from lab_utils.emulator.physics import between, microseconds
 from lab_utils.emulator.shards import Record
 from lab_utils.emulator.windows import has_state
 
@@ -33,8 +33,6 @@ Doing = Literal[
 ]
 
 FAILED = "PROBLEM: Function call failed"
-LARGEST_STATE = 1 * MB
-"""Of a tumbling window (Lambda Developer Guide)."""
 FRAME = '{"Records":[]}'
 
 _text = json.JSONEncoder(separators=(",", ":")).encode
@@ -126,7 +124,7 @@ class Lane:
             if self._poller.paused:
                 yield from self._rest()
             elif self._window_is_over():
-                yield from self._end_window(early=False)
+                yield from self._end_window()
             elif self.queue:
                 yield from self._next_batch()
             elif self._poller.drained:
@@ -171,7 +169,8 @@ class Lane:
         if self._window is not None:
             self._window.start = self._window.start_of(self.queue[0][1].at)
             deadline = min(deadline, max(now, self._poller.tick_at(self._window.end)))
-        room = self._physics.payload_bytes - len(FRAME)
+        frame = FRAME if self._window is None else self._window.event("")
+        room = self._physics.payload_bytes - len(frame)
         while True:
             full, room = self._fill(batch, room)
             if full or self._env.now >= deadline or self._poller.paused or self._poller.drained:
@@ -213,6 +212,9 @@ class Lane:
                 yield from self._rest()
             if self._retired:
                 return
+            if self._window is not None and self._window.overflows:
+                yield from self._end_window()
+                continue
             part = self._let_age(batch, parts.pop(0))
             if not part.size:
                 self._progress(batch, parts)
@@ -231,7 +233,7 @@ class Lane:
                 self._poller.request_id = result.request_id
                 done = self._done(batch, part, result)
                 if done and self._window is not None:
-                    yield from self._carry(result.payload)
+                    self._window.take(result.payload)
                 decision = failures.decide(part, done, self._mapping.active.policy)
                 parts[:0] = decision.again
                 if decision.given_up is not None:
@@ -350,52 +352,46 @@ class Lane:
     def _window_is_over(self) -> bool:
         """Whether the window is over, and all of its records are done with.
 
-        It is when a record of a later one is next, when the shard ends (assumed), or when its time
-        has passed and everything that was written meanwhile is read.
+        It is when its state grew too large, when a record of a later one is next, when the shard
+        ends (assumed), or when its time has passed and everything that was written meanwhile is
+        read.
         """
         window, poller = self._window, self._poller
         if window is None or window.start is None:
             return False
+        if window.overflows:
+            return True
         if self.queue:
             return window.is_over(self.queue[0][1].at)
         if poller.drained:
             return True
         return window.is_over(int(self._env.now)) and poller.read_to >= poller.shard.end
 
-    def _carry(self, answer: str) -> Steps:
-        """Keep what the function returned; a state that grew too large ends its window early."""
-        assert self._window is not None
-        self._window.take(answer)
-        if len(self._window.state.encode()) > LARGEST_STATE:
-            start = self._window.start
-            yield from self._end_window(early=True)
-            self._window.start = start
-
-    def _end_window(self, early: bool) -> Steps:
+    def _end_window(self) -> Steps:
         """Hand over the state for the last time, without records (assumed), until that succeeds.
 
         Nothing else is handed over meanwhile (Lambda Developer Guide); a limit of retries holds
-        here, too (assumed).
+        here, too (assumed). A mapping that is stopped meanwhile will do it when polling goes on.
         """
-        window, policy, failed, others = self._window, self._mapping.active.policy, 0, 0
+        window, mapping, failed, others = self._window, self._mapping, 0, 0
         assert window is not None
         while not self._retired:
-            payload = window.event("", final=True, early=early)
+            payload = window.event("", final=True)
             trigger = Trigger(self._poller.shard.id, self.number, 0, failed + 1)
             result = yield from self._invoke(payload, trigger)
-            if result is not None and result.outcome == "ok":
-                break
-            if result is None:
+            if result is not None and result.outcome != "throttled":
+                failed += result.outcome != "ok"
+                mapping.last_result = "OK" if result.outcome == "ok" else FAILED
+                if result.outcome == "ok" or 0 <= mapping.active.policy.retries < failed:
+                    window.finish()
+                    return
+                yield self._pause_for("backing off", failed)
+            elif result is None:
                 others += 1
+                mapping.last_result = FAILED
                 yield self._pause_for("missing", others)
-            elif result.outcome == "throttled":
+            else:
                 yield self._after_throttle(others)
                 others += 1
-            else:
-                failed += 1
-                if policy.retries != failures.UNLIMITED and failed > policy.retries:
-                    break
-                yield self._pause_for("backing off", failed)
             if self._poller.paused:
                 yield from self._rest()
-        window.finish()

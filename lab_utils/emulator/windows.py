@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lab_utils.emulator.physics import MICROSECONDS
+from lab_utils.emulator.physics import MB, MICROSECONDS
+
+LARGEST_STATE = 1 * MB
+"""What a function may carry on (Lambda Developer Guide)."""
 
 
 @dataclass(eq=False)
@@ -40,14 +43,19 @@ class TumblingWindow:
         """Whether a window is going on that a moment no longer falls in."""
         return self.start is not None and moment >= self.end
 
-    def event(self, records: str, final: bool = False, early: bool = False) -> str:
+    @property
+    def overflows(self) -> bool:
+        """Whether the state has grown too large, which ends a window early."""
+        return len(self.state) > LARGEST_STATE
+
+    def event(self, records: str, final: bool = False) -> str:
         """What the function gets: records (JSON texts with commas between) and the window."""
         about = {
             "window": {"start": _iso(self.start or 0), "end": _iso(self.end)},
             "shardId": self.shard,
             "eventSourceARN": self.source,
             "isFinalInvokeForWindow": final,
-            "isWindowTerminatedEarly": early,
+            "isWindowTerminatedEarly": final and self.overflows,
         }
         rest = json.dumps(about, separators=(",", ":"))
         return f'{{"Records":[{records}],"state":{self.state},{rest[1:]}'
@@ -57,8 +65,10 @@ class TumblingWindow:
         self.state = json.dumps(json.loads(answer)["state"], separators=(",", ":"))
 
     def finish(self) -> None:
-        """The state is dropped; the next record opens a window, perhaps this one again."""
-        self.start, self.state = None, "{}"
+        """The state is dropped. A window that ends early goes on, with a fresh one (assumed)."""
+        if not self.overflows:
+            self.start = None
+        self.state = "{}"
 
 
 def has_state(answer: str) -> bool:
