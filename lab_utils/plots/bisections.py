@@ -140,7 +140,7 @@ def _write_words(ax: Axes, parts: Sequence[_Part], bars: Bars) -> None:
         begin, end = bars.starts[i], bars.starts[i] + bars.widths[i]
         need, mark = text_width(text, WORDS), 0.1 * (part.outcome in TROUBLE)
         look: dict[str, Any] = {"color": INK, "path_effects": halo}
-        if bars.widths[i] * unit - mark > need:
+        if bars.widths[i] * unit - 2 * mark > need:
             x, align, look = (begin + end) / 2, "center", {"color": text_on(bars.fills[i])}
         elif (right - end) * unit > need + mark:
             x, align = end + (0.06 + mark) / unit, "left"
