@@ -400,7 +400,6 @@ def test_a_state_that_grows_too_large_inside_a_batch_ends_its_window_there(lab):
     to_the_next(lab, 900, past=5)
     assert told(lab) == [
         (3, [], False),
-        (3, [], False),
         (0, ["huge"], True),
         (2, [], False),
         (2, [], False),
