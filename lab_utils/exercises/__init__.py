@@ -21,7 +21,7 @@ from typing import Any
 
 from lab_utils.errors import LabError
 
-TOPICS = ("records", "writes", "partitions", "shards", "reading")
+TOPICS = ("records", "writes", "partitions", "shards", "reading", "parallelism")
 WIDTH = 76
 
 
