@@ -279,6 +279,14 @@ def test_an_event_bus_is_not_modelled(lab):
     assert "event bus" in message
 
 
+def test_a_bucket_needs_two_permissions(lab):
+    """The Developer Guide's table of destinations."""
+    half = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"}
+    function(lab, ECHO, role=lab.role("HalfRole", half))
+    config = {"FunctionName": "Worker", **to(OnFailure="arn:aws:s3:::results")}
+    assert "ListBucket" in refusal(lab, "put_function_event_invoke_config", **config)[2]
+
+
 @pytest.mark.parametrize(
     ("arn", "words"),
     [

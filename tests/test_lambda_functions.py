@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from running import EVERYTHING, code_of, function, invoke, log_lines
 
 import lab_utils as lu
+from lab_utils.emulator.lambda_functions import Trigger
 from lab_utils.emulator.sessions import make_client
 
 ECHO = """
@@ -439,6 +440,16 @@ def test_a_hundred_executions_stay_unreserved(lab):
     )
 
 
+def test_concurrency_is_reserved_for_a_function_only(lab):
+    create(lab)
+    lab.client("lambda").publish_version(FunctionName="Worker")
+    status, code, message = refusal(
+        lab, "put_function_concurrency", FunctionName="Worker:1", ReservedConcurrentExecutions=1
+    )
+    assert (status, code) == (400, "InvalidParameterValueException")
+    assert "Aliases and versions do not support this operation" in message
+
+
 def test_no_concurrency_stops_a_function(lab):
     function(lab, ECHO)
     lab.client("lambda").put_function_concurrency(
@@ -449,6 +460,7 @@ def test_no_concurrency_stops_a_function(lab):
     assert code_of(caught) == (429, "TooManyRequestsException")
     assert caught.value.response["Error"]["Message"] == "Rate Exceeded."
     assert caught.value.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert caught.value.response["Type"] == "User"
     assert list(lab.invocations()["outcome"]) == ["throttled"]
 
 
@@ -515,6 +527,56 @@ def test_globals_live_as_long_as_their_instance(lab):
     assert third[2] != first[2]
 
 
+def test_the_life_of_an_idle_instance_is_a_constant():
+    with lu.open_lab("embedded", physics=lu.Physics(idle_instance_life=60)) as lab:
+        function(lab, COUNTER)
+        for seconds, count in ((0, 1), (59, 2), (59, 3), (61, 1)):
+            lab.clock.advance(seconds=seconds)
+            assert invoke(lab)["answer"][0] == count
+
+
+def test_the_instance_that_was_used_last_is_used_again(lab):
+    function(lab, SLOW, timeout=10)
+    for _ in range(3):
+        invoke(lab, InvocationType="Event")
+    lab.clock.advance(seconds=10)
+    last = lab.invocations().sort_values("ended")["instance"].iloc[-1]
+    for _ in range(2):
+        invoke(lab)
+        assert lab.invocations()["instance"].iloc[-1] == last
+
+
+def test_a_function_sees_all_of_its_context(lab):
+    source = """
+        NAMES = ["function_name", "function_version", "invoked_function_arn", "memory_limit_in_mb",
+                 "aws_request_id", "log_group_name", "log_stream_name", "client_context"]
+
+        def handler(event, context):
+            who = context.identity
+            return [getattr(context, name) for name in NAMES] + [
+                who.cognito_identity_id, who.cognito_identity_pool_id,
+                context.get_remaining_time_in_millis()]
+    """
+    arn = function(lab, source, timeout=7, memory=256)
+    answer = invoke(lab)
+    seen = answer["answer"]
+    assert seen[:4] == ["Worker", "$LATEST", arn, "256"]
+    assert re.fullmatch(UUID, seen[4])
+    assert seen[5] == "/aws/lambda/Worker"
+    assert re.fullmatch(r"2026/01/05/\[\$LATEST\][0-9a-f]{32}", seen[6])
+    assert seen[7:] == [None, None, None, 7000]
+
+
+def test_ten_thousand_short_invocations_leave_no_timers_behind(lab):
+    function(lab, "def handler(event, context):\n    return event\n", timeout=900)
+    scheduler = lab._world("timers").scheduler
+    functions = lab._world("timers").region("us-east-1").functions
+    before = len(scheduler.env._queue)
+    for _ in range(10_000):
+        scheduler.run(functions.invoke(functions.find("Worker"), "{}", Trigger()))
+    assert len(scheduler.env._queue) - before < 5
+
+
 def test_new_settings_and_new_code_need_new_instances(lab):
     function(lab, COUNTER)
     assert [invoke(lab)["answer"][0] for _ in range(2)] == [1, 2]
@@ -561,7 +623,9 @@ def test_an_invocation_under_way_keeps_the_settings_it_began_with(lab):
     invoke(lab, "Changer", InvocationType="Event")  # done while the first one starts
     answer = invoke(lab, LogType="Tail")
     assert answer["answer"]["errorMessage"].endswith("Task timed out after 1.00 seconds")
-    assert "Memory Size: 128 MB" in base64.b64decode(answer["LogResult"]).decode()
+    log = base64.b64decode(answer["LogResult"]).decode()
+    assert "Memory Size: 128 MB" in log
+    assert log.endswith(" ms\tStatus: timeout"), "behind the duration of the cold start"
     assert invoke(lab)["answer"]["errorType"] == "Runtime.HandlerNotFound", "settings are new now"
 
 

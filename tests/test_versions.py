@@ -163,6 +163,18 @@ def test_a_version_is_published_of_what_the_caller_has_seen(lab):
     assert made["Version"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("call", "more"),
+    [
+        ("update_function_configuration", {"Timeout": 5}),
+        ("update_function_code", {"ZipFile": zipped("newer")}),
+    ],
+)
+def test_a_published_version_cannot_be_changed(two, call, more):
+    assert refusal(two, call, FunctionName="Worker:1", **more)[:2] == (501, "NotImplemented")
+    assert invoke(two)["answer"]["says"] == "new"
+
+
 def test_a_version_that_an_alias_points_to_cannot_be_deleted(two):
     functions = two.client("lambda")
     assert refusal(two, "delete_function", FunctionName="Worker", Qualifier="1") == (

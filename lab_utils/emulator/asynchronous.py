@@ -146,6 +146,12 @@ class Asynchronous:
                 self._check_function(function, arn)
             if arn:
                 destinations.check_allowed(self._world, function.role, arn)
+            if service == "s3" and not self._world.permissions.allows(
+                function.role, "s3:ListBucket", arn
+            ):
+                raise _invalid(
+                    "The provided execution role does not have permissions to call ListBucket on S3"
+                )
 
     def _check_function(self, function: Function, arn: str) -> None:
         target = self._world.region(arn.split(":")[3]).functions.find(arn)

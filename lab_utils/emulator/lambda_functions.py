@@ -119,6 +119,13 @@ class Functions:
             raise self._not_found(params["FunctionName"], params.get("Qualifier", qualifier))
         return family
 
+    def _whole(self, params: Params, complaint: ApiError) -> Family:
+        """The function that a request names, which must not name one of its versions."""
+        family = self.family(params)
+        if self._named(params["FunctionName"])[1] not in (None, LATEST):
+            raise complaint
+        return family
+
     def requested(self, params: Params) -> Function:
         """The version of a function that a request names."""
         family = self.family(params)
@@ -208,7 +215,7 @@ class Functions:
 
     def update_code(self, params: Params) -> Params:
         _check_settings(params)
-        family = self.family(params)
+        family = self._whole(params, not_modelled("A change of a published version", "Lambda"))
         refuse_stale(family.latest.revision, params)
         files, digest, size = _unzip(params)
         if params.get("DryRun"):
@@ -218,7 +225,7 @@ class Functions:
 
     def update_configuration(self, params: Params) -> Params:
         _check_settings(params)
-        family = self.family(params)
+        family = self._whole(params, not_modelled("A change of a published version", "Lambda"))
         refuse_stale(family.latest.revision, params)
         if "Role" in params:
             self._check_role(params["Role"])
@@ -265,7 +272,15 @@ class Functions:
         return {"StatusCode": 204}
 
     def put_concurrency(self, params: Params) -> Params:
-        family = self.family(params)
+        family = self._whole(
+            params,
+            ApiError(
+                "InvalidParameterValueException",
+                "This operation is permitted on Lambda functions only. Aliases and versions do not "
+                "support this operation. Please specify either a function name or an unqualified "
+                "function ARN.",
+            ),
+        )
         wanted = params["ReservedConcurrentExecutions"]
         others = reserved(self.families) - (family.reserved or 0)
         least = self._physics.unreserved_concurrency

@@ -143,6 +143,8 @@ def needs(world: World, request: Request) -> Iterator[Need]:
 def _function_arn(world: World, request: Request) -> str:
     """A version or an alias is a resource of its own."""
     name = request.path.rpartition("/functions/")[2].partition("/")[0]
+    if not name:
+        return "*"  # about all functions, or about mappings
     arn = world.region(request.region).functions.arn_as_given(name)
     qualifier = request.query.get("Qualifier", [""])[0]
     return f"{arn}:{qualifier}" if qualifier and not arn.endswith(f":{qualifier}") else arn
