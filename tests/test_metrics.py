@@ -137,6 +137,28 @@ def test_an_asynchronous_event_is_counted_at_its_queue(lab):
     assert [round(each / 1000) for each in read(lab, "AsyncEventAge", "Maximum")] == [0, 60]
 
 
+@pytest.mark.parametrize(
+    ("arn", "size"),
+    [
+        ("arn:aws:sqs:us-east-1:123456789012:nowhere", 1),
+        ("arn:aws:sns:us-east-1:123456789012:nowhere", 1),
+        ("arn:aws:sns:us-east-1:123456789012:Results", 256 * 1024),
+    ],
+)
+def test_what_a_destination_does_not_take_is_counted(lab, arn, size):
+    """A topic takes 256 KB, and a record holds the whole event."""
+    lab.client("sns").create_topic(Name="Results")
+    function(lab, "def handler(event, context):\n    return None\n")
+    config = {"OnSuccess": {"Destination": arn}}
+    lab.client("lambda").put_function_event_invoke_config(
+        FunctionName="Worker", DestinationConfig=config
+    )
+    invoke(lab, event="x" * size, InvocationType="Event")
+    lab.clock.advance(seconds=5)
+    assert read(lab, "DestinationDeliveryFailures") == [1]
+    assert read(lab, "AsyncEventsDropped") == []
+
+
 def test_metric_data_and_the_list_of_metrics_know_them_too(lab):
     function(lab, FICKLE)
     invoke(lab, event={"sleep": 0})

@@ -389,6 +389,22 @@ def test_reserved_concurrency_is_that_of_all_versions_together(two):
             invoke(two, Qualifier=qualifier)
 
 
+def test_versions_wait_for_each_other_where_concurrency_is_reserved(lab):
+    slow = "import time\ndef handler(event, context):\n    time.sleep(%d)\n"
+    function(lab, slow % 2, timeout=10)
+    publish(lab)
+    function(lab, slow % 3, timeout=10)
+    lab.client("lambda").put_function_concurrency(
+        FunctionName="Worker", ReservedConcurrentExecutions=1
+    )
+    for qualifier in ("$LATEST", "1", "$LATEST", "1"):
+        invoke(lab, Qualifier=qualifier, InvocationType="Event")
+    lab.clock.advance(minutes=2)
+    done = lab.invocations().query("outcome == 'ok'").sort_values("started")
+    assert len(done) == 4
+    assert (done["ended"].shift() <= done["started"])[1:].all()
+
+
 def test_an_alias_is_a_resource_of_its_own_in_a_policy(two):
     caller = two.role(
         "CallerRole", {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": ARN}
