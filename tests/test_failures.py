@@ -327,6 +327,24 @@ def test_fact_74_only_the_aged_record_is_cut_out(lab, source):
     assert info(body)["batchSize"] == 1
 
 
+def test_what_was_too_old_is_told_once_although_the_rest_of_its_batch_is_stopped(lab, source):
+    deploy(lab, "none")
+    functions = lab.client("lambda")
+    functions.put_function_concurrency(FunctionName="Worker", ReservedConcurrentExecutions=0)
+    write(lab, source, 1)
+    lab.clock.advance(seconds=40)
+    write(lab, source, 2)
+    uuid = connect(lab, source, MaximumRecordAgeInSeconds=60, **to(queue(lab)))
+    lab.clock.advance(seconds=25)
+    for enabled in (False, True):
+        functions.update_event_source_mapping(UUID=uuid, Enabled=enabled)
+        lab.clock.advance(seconds=10)
+    functions.delete_function_concurrency(FunctionName="Worker")
+    lab.clock.advance(seconds=10)
+    assert [info(body)["batchSize"] for body in messages(lab)] == [1]
+    assert batches(lab) == [["2"]]
+
+
 def test_fact_75_progress_resets_the_count(lab, source):
     deploy(lab, "report 6")
     write(lab, source, 1, 2, 3, 4, 5, 6)

@@ -216,8 +216,9 @@ class Lane:
                 yield from self._end_window()
                 continue
             part = self._let_age(batch, parts.pop(0))
+            if part.start > batch.done:
+                self._progress(batch, [part, *parts])
             if not part.size:
-                self._progress(batch, parts)
                 continue
             result = yield from self._attempt(batch, part)
             if result is None:  # no function: costs no attempt
