@@ -21,7 +21,7 @@ from typing import Any
 
 from lab_utils.errors import LabError
 
-TOPICS = ("records", "writes", "partitions", "shards", "reading", "parallelism")
+TOPICS = ("records", "writes", "partitions", "shards", "reading", "parallelism", "failures")
 WIDTH = 76
 
 
