@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pandas as pd
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -273,6 +274,79 @@ def test_a_wrong_mapping_is_refused(lab, source, changes, expected):
     assert lab.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "must"),
+    [
+        ("BatchSize", 0, "greater than or equal to 1"),
+        ("BatchSize", 10_001, "less than or equal to 10000"),
+        ("MaximumBatchingWindowInSeconds", -1, "greater than or equal to 0"),
+        ("MaximumBatchingWindowInSeconds", 301, "less than or equal to 300"),
+        ("ParallelizationFactor", 0, "greater than or equal to 1"),
+        ("ParallelizationFactor", 11, "less than or equal to 10"),
+        ("TumblingWindowInSeconds", -1, "greater than or equal to 0"),
+        ("TumblingWindowInSeconds", 901, "less than or equal to 900"),
+        ("MaximumRecordAgeInSeconds", -2, "greater than or equal to -1"),
+    ],
+)
+def test_numbers_have_their_ranges(lab, source, name, value, must):
+    function(lab, COLLECTOR)
+    unchecked = Config(parameter_validation=False)
+    functions = lab.client("lambda", unchecked)
+    uuid = connect(lab, source)
+    before = functions.get_event_source_mapping(UUID=uuid)[name]
+    function(lab, COLLECTOR, "Other")
+    request = {"EventSourceArn": source, "FunctionName": "Other", "StartingPosition": "LATEST"}
+    parameter = name[0].lower() + name[1:]
+    for call, asked in (
+        (functions.create_event_source_mapping, request),
+        (functions.update_event_source_mapping, {"UUID": uuid}),
+    ):
+        with pytest.raises(ClientError) as caught:
+            call(**asked, **{name: value})
+        assert code_of(caught) == (400, "ValidationException")
+        assert caught.value.response["Error"]["Message"] == (
+            f"1 validation error detected: Value '{value}' at '{parameter}' failed to satisfy "
+            f"constraint: Member must have value {must}"
+        )
+    (listed,) = functions.list_event_source_mappings()["EventSourceMappings"]
+    assert (listed["State"], listed[name]) == ("Enabled", before)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("BatchSize", 1, 10_000),
+        ("MaximumBatchingWindowInSeconds", 0, 300),
+        ("ParallelizationFactor", 1, 10),
+        ("TumblingWindowInSeconds", 0, 900),
+        ("MaximumRetryAttempts", -1, 10_000),
+        ("MaximumRecordAgeInSeconds", 60, 604_800),
+    ],
+)
+def test_the_ends_of_the_ranges_are_taken(lab, source, name, least, most):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, source, **{name: least})
+    functions = lab.client("lambda")
+    assert functions.get_event_source_mapping(UUID=uuid)[name] == least
+    assert functions.update_event_source_mapping(UUID=uuid, **{name: most})[name] == most
+    wait_for_state(lab, uuid, "Enabled")
+    assert functions.get_event_source_mapping(UUID=uuid)[name] == most
+
+
+def test_an_unknown_metric_is_refused(lab, source):
+    function(lab, COLLECTOR)
+    request = {"EventSourceArn": source, "FunctionName": "Worker", "StartingPosition": "LATEST"}
+    status, code, message = refusal(lab, **request, MetricsConfig={"Metrics": ["Nonsense"]})
+    assert (status, code) == (400, "ValidationException")
+    assert message.startswith(
+        "1 validation error detected: Value 'Nonsense' at 'metricsConfig.metrics.1.member' "
+        "failed to satisfy constraint: Member must satisfy enum value set: [EventCount"
+    )
+    status, code, message = refusal(lab, **request, MetricsConfig={"Metrics": ["ErrorCount"]})
+    assert (status, code) == (501, "NotImplemented")
+    assert message.startswith("ErrorCount of a mapping")
+
+
 def test_an_unknown_starting_position_names_those_there_are(lab, source):
     function(lab, COLLECTOR)
     message = refusal(
@@ -516,6 +590,66 @@ def test_where_a_mapping_starts(lab, start, expected):
     send(lab, "after")
     lab.clock.advance(seconds=5)
     assert got(lab) == expected
+
+
+def arrivals(lab, name="Stream"):
+    """When the records of a stream with one shard arrived (seconds since 1970), as it tells."""
+    kinesis = lab.client("kinesis")
+    iterator = kinesis.get_shard_iterator(
+        StreamName=name, ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    records = kinesis.get_records(ShardIterator=iterator)["Records"]
+    return [each["ApproximateArrivalTimestamp"].timestamp() for each in records]
+
+
+@pytest.mark.parametrize(
+    ("place", "shift", "expected"),
+    [
+        (0, -3600, "0123"),
+        (0, 0, "0123"),
+        (1, -0.001, "123"),
+        (1, 0, "123"),
+        (1, 5, "23"),
+        (3, 0, "3"),
+        (3, 1, ""),
+    ],
+)
+def test_a_mapping_starts_at_a_timestamp(lab, place, shift, expected):
+    """From the first record on that is not older (API reference): at it, before it, between two."""
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    for number in range(4):
+        send(lab, str(number), key="k")
+        lab.clock.advance(seconds=10)
+    moment = arrivals(lab)[place] + shift
+    uuid = connect(lab, arn, start="AT_TIMESTAMP", StartingPositionTimestamp=moment)
+    lab.clock.advance(seconds=5)
+    send(lab, "later", key="k")
+    lab.clock.advance(seconds=5)
+    assert got(lab) == [*expected, "later"]
+    described = lab.client("lambda").get_event_source_mapping(UUID=uuid)
+    assert described["StartingPosition"] == "AT_TIMESTAMP"
+    assert described["StartingPositionTimestamp"].timestamp() == pytest.approx(moment, abs=1e-3)
+
+
+def test_a_timestamp_goes_with_at_timestamp_and_lies_in_the_past(lab):
+    arn = stream(lab)
+    function(lab, COLLECTOR)
+    request = {"EventSourceArn": arn, "FunctionName": "Worker"}
+    now = lab.clock.now()
+    for wrong in (
+        {"StartingPosition": "AT_TIMESTAMP"},
+        {
+            "StartingPosition": "AT_TIMESTAMP",
+            "StartingPositionTimestamp": now + timedelta(seconds=60),
+        },
+        {"StartingPosition": "LATEST", "StartingPositionTimestamp": now},
+        {"StartingPosition": "TRIM_HORIZON", "StartingPositionTimestamp": now},
+    ):
+        status, code, message = refusal(lab, **request, **wrong)
+        assert (status, code) == (400, "InvalidParameterValueException")
+        assert "StartingPositionTimestamp" in message
+    assert lab.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
 
 
 def test_trim_horizon_of_a_table_reads_closed_shards_first():
@@ -1024,6 +1158,256 @@ def test_a_mapping_outlives_its_stream(lab):
     lab.clock.advance(hours=1)
     assert state(lab, uuid) == "Enabled"
     lab.client("lambda").delete_event_source_mapping(UUID=uuid)
+
+
+# -- late updates -------------------------------------------------------------------------------
+
+
+def test_an_update_is_heeded_only_when_the_mapping_is_enabled_again():
+    physics = lu.Physics(mapping_creation=(1, 1), mapping_update=(60, 60))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = stream(lab)
+        function(lab, COLLECTOR)
+        uuid = connect(lab, arn, BatchSize=4)
+        functions = lab.client("lambda")
+        answer = functions.update_event_source_mapping(
+            UUID=uuid, BatchSize=1, ParallelizationFactor=2
+        )
+        assert (answer["State"], answer["BatchSize"]) == ("Updating", 1)
+        send(lab, *"abcd", key="k")
+        lab.clock.advance(seconds=50)
+        assert sizes(lab) == [4]
+        assert state(lab, uuid) == "Updating"
+        lab.clock.advance(seconds=15)
+        assert state(lab, uuid) == "Enabled"
+        send(lab, *"efgh", key="k")
+        lab.clock.advance(seconds=5)
+        assert sizes(lab) == [4, 1, 1, 1, 1]
+
+
+def test_until_it_is_disabled_a_mapping_goes_on():
+    physics = lu.Physics(mapping_creation=(1, 1), mapping_update=(60, 60))
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = stream(lab)
+        function(lab, COLLECTOR)
+        uuid = connect(lab, arn)
+        lab.client("lambda").update_event_source_mapping(UUID=uuid, Enabled=False)
+        send(lab, "a", key="k")
+        lab.clock.advance(seconds=50)
+        assert (state(lab, uuid), got(lab)) == ("Disabling", ["a"])
+        lab.clock.advance(seconds=15)
+        send(lab, "b", key="k")
+        lab.clock.advance(minutes=5)
+        assert (state(lab, uuid), got(lab)) == ("Disabled", ["a"])
+
+
+# -- a role that loses its permission -------------------------------------------------------------
+
+
+def test_a_role_that_loses_its_permission_stops_the_reading_alone(lab, source):
+    service = source.split(":")[2]
+    may_read = {"Effect": "Allow", "Action": f"{service}:*", "Resource": source}
+    may_log = {"Effect": "Allow", "Action": "logs:*", "Resource": "*"}
+    function(lab, COLLECTOR, role=lab.role("Reader", may_read, may_log))
+    uuid = connect(lab, source)
+    functions = lab.client("lambda")
+
+    def result():
+        return functions.get_event_source_mapping(UUID=uuid)["LastProcessingResult"]
+
+    def write(number):
+        if service == "kinesis":
+            send(lab, f"k={number}", key="k")
+        else:
+            put(lab, "k", number)
+
+    write(1)
+    lab.clock.advance(seconds=5)
+    assert (got(lab), result()) == (["k=1"], "OK")
+    lab.role("Reader", may_log)
+    write(2)
+    lab.clock.advance(minutes=5)
+    write(3)
+    lab.clock.advance(minutes=5)
+    assert got(lab) == ["k=1"]
+    assert result().startswith(f"PROBLEM: Cannot access stream {source}.")
+    assert state(lab, uuid) == "Enabled"
+    lab.role("Reader", may_read, may_log)
+    lab.clock.advance(minutes=2)
+    assert (got(lab), result()) == (["k=1", "k=2", "k=3"], "OK")
+
+
+# -- several readers of a shard -------------------------------------------------------------------
+
+
+def polls_of_a_busy_minute(readers):
+    """How often each of several mappings of one shard got a batch while records kept coming."""
+    physics = lu.Physics(on_demand_partitions=1, cold_start=(0, 0), stream_read_records=1, **QUICK)
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = table(lab)
+        for number in range(600):
+            put(lab, "k", number)
+        names = [f"Reader{number}" for number in range(readers)]
+        for name in names:
+            function(lab, "def handler(event, context):\n    pass\n", name)
+        for name in names:
+            connect(lab, arn, name, wait=False)
+        lab.clock.advance(seconds=70)
+        rows = lab.invocations()
+        began = rows["started"].max() - pd.Timedelta(seconds=60)
+        rows = rows[rows["started"] > began]
+        return [int((rows["function"] == name).sum()) for name in names]
+
+
+def test_a_third_mapping_takes_from_the_polls_of_all():
+    assert polls_of_a_busy_minute(1) == [240]
+    assert polls_of_a_busy_minute(2) == [240, 240]
+    polls = polls_of_a_busy_minute(3)
+    assert all(195 <= each <= 205 for each in polls), polls
+    assert sum(polls) == pytest.approx(600, abs=3), "ten reads a second, as Physics says"
+
+
+@pytest.mark.parametrize(("mappings", "throttled"), [(0, False), (1, False), (2, True)])
+def test_a_hand_reader_has_room_beside_one_mapping_only(mappings, throttled):
+    physics = lu.Physics(on_demand_partitions=1, shard_read_burst=1, **QUICK)
+    with lu.open_lab("embedded", physics=physics) as lab:
+        arn = table(lab)
+        for number in range(mappings):
+            function(lab, COLLECTOR, f"Reader{number}")
+            connect(lab, arn, f"Reader{number}")
+        streams = lab.client("dynamodbstreams", Config(retries={"total_max_attempts": 1}))
+        (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        iterator = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+
+        def read_for_a_minute():
+            nonlocal iterator
+            for _ in range(240):
+                iterator = streams.get_records(ShardIterator=iterator)["NextShardIterator"]
+                lab.clock.advance(seconds=0.24)
+
+        if throttled:
+            with pytest.raises(ClientError) as caught:
+                read_for_a_minute()
+            assert code_of(caught) == (400, "LimitExceededException")
+        else:
+            read_for_a_minute()
+
+
+# -- counted for CloudWatch -----------------------------------------------------------------------
+
+COUNTED = [
+    "PolledEventCount",
+    "FilteredOutEventCount",
+    "InvokedEventCount",
+    "FailedInvokeEventCount",
+    "DroppedEventCount",
+    "OnFailureDestinationDeliveredEventCount",
+]
+
+
+def counted(lab, uuid):
+    """The sums of the EventCount metrics; those that were never counted are missing."""
+    cloudwatch = lab.client("cloudwatch")
+    sums = {}
+    for name in COUNTED:
+        points = cloudwatch.get_metric_statistics(
+            Namespace="AWS/Lambda",
+            MetricName=name,
+            Dimensions=[{"Name": "EventSourceMappingUUID", "Value": uuid}],
+            StartTime=lab.clock.now() - timedelta(days=1),
+            EndTime=lab.clock.now() + timedelta(days=1),
+            Period=60,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        if points:
+            sums[name] = sum(point["Sum"] for point in points)
+    return sums
+
+
+PICKY = """
+    import base64
+
+    def handler(event, context):
+        for record in event["Records"]:
+            if b"bad" in base64.b64decode(record["kinesis"]["data"]):
+                raise ValueError("bad")
+"""
+COUNTING = {"MetricsConfig": {"Metrics": ["EventCount"]}}
+
+
+def test_nothing_is_counted_unless_it_is_asked_for(lab, source):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, source)
+    send(lab, "a") if ":kinesis:" in source else put(lab, "a")
+    lab.clock.advance(minutes=1)
+    assert counted(lab, uuid) == {}
+    functions = lab.client("lambda")
+    assert "MetricsConfig" not in functions.get_event_source_mapping(UUID=uuid)
+    answer = functions.update_event_source_mapping(UUID=uuid, **COUNTING)
+    assert answer["MetricsConfig"] == COUNTING["MetricsConfig"]
+    wait_for_state(lab, uuid, "Enabled")
+    send(lab, "b", "c") if ":kinesis:" in source else [put(lab, key) for key in "bc"]
+    lab.clock.advance(minutes=1)
+    assert counted(lab, uuid) == {"PolledEventCount": 2, "InvokedEventCount": 2}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_events_are_counted_as_they_are_read_tried_and_given_up(lab, told):
+    """10 records: 2 filtered out; of 8, the batch of 4 with the bad one is tried three times."""
+    arn = stream(lab)
+    function(lab, PICKY)
+    lab.client("sqs").create_queue(QueueName="Failures")
+    where = {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:Failures"}}
+    names = ["a", "b", "c", "d", "e", "bad", "f", "g"]
+    send(lab, *[json.dumps({"want": name}) for name in names], "skip", "skip", key="k")
+    pattern = json.dumps({"data": {"want": [{"exists": True}]}})
+    uuid = connect(
+        lab,
+        arn,
+        BatchSize=4,
+        MaximumRetryAttempts=2,
+        FilterCriteria={"Filters": [{"Pattern": pattern}]},
+        DestinationConfig=where if told else {"OnFailure": {}},
+        **COUNTING,
+    )
+    lab.clock.advance(minutes=1)
+    last = "OnFailureDestinationDeliveredEventCount" if told else "DroppedEventCount"
+    assert counted(lab, uuid) == {
+        "PolledEventCount": 10,
+        "FilteredOutEventCount": 2,
+        "InvokedEventCount": 16,
+        "FailedInvokeEventCount": 12,
+        last: 4,
+    }
+
+
+def test_what_no_destination_takes_is_counted_as_dropped(lab):
+    arn = stream(lab)
+    function(lab, PICKY)
+    where = {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:nowhere"}}
+    uuid = connect(lab, arn, MaximumRetryAttempts=0, DestinationConfig=where, **COUNTING)
+    send(lab, "bad", key="k")
+    lab.clock.advance(minutes=1)
+    assert counted(lab, uuid) == {
+        "PolledEventCount": 1,
+        "InvokedEventCount": 1,
+        "FailedInvokeEventCount": 1,
+        "DroppedEventCount": 1,
+    }
+
+
+def test_what_expires_in_its_stream_is_not_counted_as_dropped():
+    with lu.open_lab("embedded", physics=lu.Physics(kinesis_retention=600, **QUICK)) as lab:
+        arn = stream(lab)
+        function(lab, PICKY)
+        uuid = connect(lab, arn, **COUNTING)
+        send(lab, "bad", key="k")
+        lab.clock.advance(hours=1)
+        sums = counted(lab, uuid)
+        assert sums.keys() == {"PolledEventCount", "InvokedEventCount", "FailedInvokeEventCount"}
+        assert sums["InvokedEventCount"] == len(lab.invocations())
 
 
 # -- parents before children --------------------------------------------------------------------

@@ -252,7 +252,11 @@ class EventSourceMappings:
         if destination is not None:
             given["destination"] = destination
         if params.get("MetricsConfig") is not None:
-            given["counts"] = EVENT_COUNT in (params["MetricsConfig"].get("Metrics") or ())
+            metrics = params["MetricsConfig"].get("Metrics") or []
+            for name in metrics:
+                if name != EVENT_COUNT:
+                    raise not_modelled(f"{name} of a mapping", "Lambda")
+            given["counts"] = bool(metrics)
         changed = replace(settings, policy=_policy(params, settings.policy), **given)
         if changed.tumbling and changed.factor > 1:
             raise not_modelled("A tumbling window with a ParallelizationFactor above 1", "Lambda")
@@ -377,15 +381,16 @@ class EventSourceMappings:
             about = {"EventSourceMappingUUID": mapping.uuid}
             self._world.metrics.add(self._region.name, name, float(events), "Count", about)
 
-    def tell_destination(self, mapping: Mapping, given_up: GivenUp) -> None:
-        """Send word of what a mapping gave up; the role is the function's as it is now."""
+    def tell_destination(self, mapping: Mapping, given_up: GivenUp) -> bool:
+        """Send word of what a mapping gave up; the role is the function's as it is now.
+
+        Tells whether the destination has it; False if there is none.
+        """
         destination, role = mapping.active.destination, self.role_of(mapping)
         if not destination or not role:
-            return
+            return False
         key = self._world.new_id(self._destination_ids)
-        destinations.send(self._world, self._region.name, role, destination, given_up, key)
-        delivered = len(given_up.records)
-        self.count(mapping, "OnFailureDestinationDeliveredEventCount", delivered)
+        return destinations.send(self._world, self._region.name, role, destination, given_up, key)
 
     # -- the life of a mapping ------------------------------------------------------------------
 

@@ -225,6 +225,7 @@ class Lane:
                 parts.insert(0, part)
                 absences += 1
                 self._mapping.last_result = FAILED
+                self._mappings.count(self._mapping, "FailedInvokeEventCount", part.size)
                 yield self._pause_for("missing", absences)
             elif result.outcome == "throttled":  # costs no attempt
                 parts.insert(0, part)
@@ -240,7 +241,7 @@ class Lane:
                 if decision.given_up is not None:
                     self._give_up(batch, part, "RetryAttemptsExhausted", result.error)
                 self._mapping.last_result = "OK" if done == part.size else FAILED
-                self._mappings.count(self._mapping, "InvokedEventCount", done)
+                self._mappings.count(self._mapping, "InvokedEventCount", part.size)
                 self._mappings.count(self._mapping, "FailedInvokeEventCount", part.size - done)
                 self._progress(batch, parts)
                 if decision.again:
@@ -302,7 +303,6 @@ class Lane:
         """A part without what is too old: expired records vanish, those past the limit are told."""
         now, times = int(self._env.now), [record.at for record in batch.records]
         expired, part = failures.cut(part, times, now - self._mapping.source.log.retention)
-        self._mappings.count(self._mapping, "DroppedEventCount", expired.size)
         self._poller.skipped += expired.size
         if self._mapping.active.policy.record_age != failures.UNLIMITED:
             limit = microseconds(self._mapping.active.policy.record_age)
@@ -314,8 +314,7 @@ class Lane:
     def _give_up(self, batch: Batch, part: Part, condition: Condition, error: str | None) -> None:
         """The lane moves on without a part, and its destination is told if there is one."""
         exhausted = condition == "RetryAttemptsExhausted"
-        self._mappings.count(self._mapping, "DroppedEventCount", part.size)
-        self._mappings.tell_destination(
+        told = self._mappings.tell_destination(
             self._mapping,
             GivenUp(
                 condition,
@@ -330,6 +329,8 @@ class Lane:
                 batch.texts[part.start : part.stop],
             ),
         )
+        count = "OnFailureDestinationDeliveredEventCount" if told else "DroppedEventCount"
+        self._mappings.count(self._mapping, count, part.size)
 
     # -- waiting before the next try ------------------------------------------------------------
 
