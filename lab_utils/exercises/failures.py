@@ -56,7 +56,7 @@ BAD_ANSWERS = (
 
 def ask(rng: random.Random) -> Question:
     """One of six situations, with its numbers drawn."""
-    return rng.choice([_tries, _lost, _again, _told, _answered, _throttled])(rng)
+    return rng.choice([_tries, _lost, _again, _answered, _told, _throttled])(rng)
 
 
 def _tries(rng: random.Random) -> Question:
