@@ -23,6 +23,7 @@ from lab_utils.emulator.versions import (
     LATEST,
     Family,
     Function,
+    Named,
     Version,
     Versions,
     arn_of,
@@ -102,8 +103,10 @@ class Functions:
         named = parse(name_or_arn)
         if named is None:
             return None, None
-        here = named.region in (None, self._region.name) and named.account in (None, ACCOUNT)
-        return self._families.get(named.name) if here else None, named.qualifier
+        return self._families.get(named.name) if self._is_here(named) else None, named.qualifier
+
+    def _is_here(self, named: Named) -> bool:
+        return named.region in (None, self._region.name) and named.account in (None, ACCOUNT)
 
     def arn_as_given(self, name_or_arn: str) -> str:
         """The ARN of a function, with the qualifier that was given and without one if none was."""
@@ -153,9 +156,7 @@ class Functions:
 
     def create(self, params: Params) -> Params:
         named = parse(params["FunctionName"])
-        if named is None or not (
-            named.region in (None, self._region.name) and named.account in (None, ACCOUNT)
-        ):
+        if named is None or not self._is_here(named):
             raise ApiError(
                 "InvalidParameterValueException",
                 "The function's ARN is of another Region or account: give its name.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,8 +74,11 @@ class Version:
 
     def same_as(self, other: Version) -> bool:
         """Whether code and settings are those of another version, whatever they are called."""
-        return replace(self, number="", modified=0, revision="").__dict__ == (
-            replace(other, number="", modified=0, revision="").__dict__
+        unlike = {"number", "modified", "revision"}
+        return all(
+            getattr(self, each.name) == getattr(other, each.name)
+            for each in fields(self)
+            if each.name not in unlike
         )
 
 
