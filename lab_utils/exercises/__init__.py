@@ -21,7 +21,16 @@ from typing import Any
 
 from lab_utils.errors import LabError
 
-TOPICS = ("records", "writes", "partitions", "shards", "reading", "parallelism", "failures")
+TOPICS = (
+    "records",
+    "writes",
+    "partitions",
+    "shards",
+    "reading",
+    "mappings",
+    "parallelism",
+    "failures",
+)
 WIDTH = 76
 
 
