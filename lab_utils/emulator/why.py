@@ -6,6 +6,7 @@ Everything told here is looked up in the mapping at this moment; nothing is chan
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from lab_utils.emulator.physics import MICROSECONDS
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lab_utils.emulator.lanes import Lane
     from lab_utils.emulator.pollers import Poller
 
+WIDTH = 76
 SHOWN = 12
 """So many lines about single lanes; the others are counted."""
 
@@ -31,11 +33,11 @@ class Words(str):
 def why(mappings: EventSourceMappings, mapping: Mapping) -> Words:
     """A mapping's state, its pollers one by one, and what stands in the way of its records."""
     stream = mapping.source.arn.split(":", 5)[-1]
-    lines = [f"{mapping.function} reads {stream}: {mapping.state}, {mapping.last_result}"]
+    lines = [f"{mapping.function} reads {stream}", f"{mapping.state}. {mapping.last_result}"]
     reasons = [*_about_the_mapping(mappings, mapping), *_about_the_records(mapping)]
     lines += [f"- {each}" for each in reasons]
     lines += _about_the_pollers(mapping)
-    return Words("\n".join(lines))
+    return Words("\n".join(fill(each, WIDTH, subsequent_indent="    ") for each in lines))
 
 
 # -- reasons ------------------------------------------------------------------------------------
