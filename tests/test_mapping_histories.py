@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from running import connect, function, log_lines, put, state, table
 
@@ -352,30 +352,32 @@ def microseconds_of(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * SECOND)
 
 
-WRITE = st.lists(st.integers(0, KEYS - 1), min_size=1, max_size=12)
 ALL = " ".join(f"k{key}" for key in range(KEYS))
 MOODS = ["fine", f"error {ALL}", "error k1", "report k2", "report k0 k3", f"report {ALL}", "moody"]
+MOOD = st.tuples(st.just("mood"), st.sampled_from(MOODS))
+WRITE = st.tuples(st.just("write"), st.lists(st.integers(0, KEYS - 1), min_size=1, max_size=10))
 CHANGES = st.one_of(
-    st.builds(lambda size: {"BatchSize": size}, st.integers(1, 8)),
-    st.builds(lambda factor: {"ParallelizationFactor": factor}, st.integers(1, 3)),
-    st.builds(lambda tries: {"MaximumRetryAttempts": tries}, st.sampled_from([-1, 0, 1, 2])),
-    st.builds(lambda cut: {"BisectBatchOnFunctionError": cut}, st.booleans()),
-    st.builds(lambda on: {"Enabled": on}, st.booleans()),
+    st.fixed_dictionaries({"BatchSize": st.integers(1, 8)}),
+    st.fixed_dictionaries({"ParallelizationFactor": st.integers(1, 3)}),
+    st.fixed_dictionaries({"MaximumRetryAttempts": st.sampled_from([-1, 0, 1, 2])}),
+    st.fixed_dictionaries({"BisectBatchOnFunctionError": st.booleans()}),
+    st.fixed_dictionaries({"Enabled": st.booleans()}),
 )
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("write"), WRITE),
-        st.tuples(st.just("write"), WRITE),
-        st.tuples(st.just("wait"), st.integers(1, 40)),
-        st.tuples(st.just("mood"), st.sampled_from(MOODS)),
-        st.tuples(st.just("mood"), st.sampled_from(MOODS)),
-        st.tuples(st.just("reserve"), st.sampled_from([0, 1, 900])),
-        st.tuples(st.just("split"), st.integers(0, 20)),
-        st.tuples(st.just("redeploy"), st.none()),
-        st.tuples(st.just("update"), CHANGES),
-    ),
-    min_size=6,
-    max_size=30,
+INCIDENT = st.one_of(
+    st.tuples(st.just("wait"), st.integers(1, 10)),
+    st.tuples(st.just("split"), st.integers(0, 20)),
+    st.tuples(st.just("update"), CHANGES),
+    st.tuples(st.just("reserve"), st.sampled_from([0, 1])),
+    st.tuples(st.just("redeploy"), st.none()),
+)
+ROUND = st.tuples(
+    MOOD,
+    WRITE,
+    st.tuples(st.just("wait"), st.integers(1, 3)),
+    INCIDENT,
+    WRITE,
+    st.tuples(st.just("wait"), st.integers(1, 40)),
+    st.tuples(st.just("reserve"), st.just(900)),
 )
 ASKED = st.fixed_dictionaries(
     {
@@ -390,9 +392,13 @@ ASKED = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-@given(asked=ASKED, steps=STEPS, seed=st.integers(0, 3))
-def test_any_history_of_a_mapping(asked, steps, seed):
+@settings(
+    max_examples=30,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(asked=ASKED, rounds=st.lists(ROUND, min_size=2, max_size=6), seed=st.integers(0, 3))
+def test_any_history_of_a_mapping(asked, rounds, seed):
     physics = lu.Physics(
         on_demand_partitions=2,
         rollover=(30, 60),
@@ -402,7 +408,7 @@ def test_any_history_of_a_mapping(asked, steps, seed):
     )
     with lu.open_lab("embedded", seed=seed, physics=physics) as lab:
         history = History(lab, asked)
-        for kind, what in steps:
+        for kind, what in itertools.chain(*rounds):
             history.do(kind, what)
         history.heal()
         history.check()
