@@ -67,10 +67,19 @@ def stream(lab: Any, name: str = "Stream", shards: int = 1) -> str:
 
 
 def send(lab: Any, *datas: str, key: str | None = None, name: str = "Stream") -> None:
-    """Put records into a Kinesis stream, in one call for each 500."""
+    """Put records into a Kinesis stream, up to 500 in a call; what a shard refuses goes again."""
     records = [{"Data": data.encode(), "PartitionKey": key or data} for data in datas]
     for start in range(0, len(records), 500):
-        lab.client("kinesis").put_records(StreamName=name, Records=records[start : start + 500])
+        batch = records[start : start + 500]
+        while batch := refused(lab, name, batch):
+            lab.clock.advance(seconds=1)
+
+
+def refused(lab: Any, name: str, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put records in one call; those that were too much for their shard."""
+    answer = lab.client("kinesis").put_records(StreamName=name, Records=records)
+    results = zip(records, answer["Records"], strict=True)
+    return [record for record, result in results if "ErrorCode" in result]
 
 
 def connect(

@@ -372,6 +372,7 @@ def refusal(call: Any, **request: Any) -> tuple[str, int]:
 
 
 NOT_MODELLED = ("NotImplemented", 501)
+ARN_OF_TICKS = "arn:aws:kinesis:us-east-1:123456789012:stream/ticks"
 
 
 def test_settings_of_a_mapping_that_are_refused(lab: Lab) -> None:
@@ -391,19 +392,11 @@ def test_what_else_is_refused(lab: Lab) -> None:
     dynamodb, kinesis, functions, sns = lab.clients("dynamodb", "kinesis", "lambda", "sns")
     make_table(lab)
     kinesis.create_stream(StreamName="ticks", ShardCount=1)
-    first = {"ShardId": "shardId-000000000000", "ShardIteratorType": "AT_TIMESTAMP"}
     topic = sns.create_topic(Name="news")["TopicArn"]
     refused = [
-        (
-            kinesis.split_shard,
-            {"StreamName": "ticks", "ShardToSplit": first["ShardId"], "NewStartingHashKey": "5"},
-        ),
-        (
-            kinesis.create_stream,
-            {"StreamName": "any", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}},
-        ),
-        (kinesis.list_shards, {"StreamName": "ticks", "ShardFilter": {"Type": "AT_LATEST"}}),
-        (kinesis.get_shard_iterator, {"StreamName": "ticks", "Timestamp": 0, **first}),
+        (kinesis.create_stream, {"StreamName": "any", "WarmThroughputMiBps": 10}),
+        (kinesis.create_stream, {"StreamName": "any", "RecordDistributionStrategy": "AUTO"}),
+        (kinesis.list_stream_consumers, {"StreamARN": ARN_OF_TICKS}),
         (
             dynamodb.update_table,
             {"TableName": "Changes", "OnDemandThroughput": {"MaxWriteRequestUnits": 10}},
@@ -445,7 +438,7 @@ def provisioned(reads: int, writes: int) -> dict[str, Any]:
 
 def test_what_was_refused_once_and_is_modelled_now(lab: Lab) -> None:
     """Each of these stood in the list of what is refused."""
-    dynamodb, streams = lab.clients("dynamodb", "dynamodbstreams")
+    dynamodb, streams, kinesis = lab.clients("dynamodb", "dynamodbstreams", "kinesis")
     warm = {"WarmThroughput": {"ReadUnitsPerSecond": 13000, "WriteUnitsPerSecond": 5000}}
     arn = make_table(lab, **warm)
     assert listed(lab, arn) == (5, 5)
@@ -467,6 +460,17 @@ def test_what_was_refused_once_and_is_modelled_now(lab: Lab) -> None:
     dynamodb.update_time_to_live(TableName="Changes", TimeToLiveSpecification=ends)
     found = dynamodb.describe_time_to_live(TableName="Changes")["TimeToLiveDescription"]
     assert found["TimeToLiveStatus"] == "ENABLED"
+
+    kinesis.create_stream(StreamName="ticks")
+    assert len(kinesis.list_shards(StreamName="ticks")["Shards"]) == 4, "on demand"
+    kinesis.create_stream(StreamName="few", ShardCount=1)
+    first = {"StreamName": "few", "ShardId": "shardId-000000000000"}
+    at = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": lab.clock.now()}
+    assert kinesis.get_shard_iterator(**first, **at)["ShardIterator"]
+    kinesis.split_shard(StreamName="few", ShardToSplit=first["ShardId"], NewStartingHashKey="5")
+    lab.clock.advance(minutes=1)
+    latest = kinesis.list_shards(StreamName="few", ShardFilter={"Type": "AT_LATEST"})
+    assert len(latest["Shards"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -520,18 +524,22 @@ def test_reading_a_shard_too_often_is_refused(lab: Lab) -> None:
     assert answer["Error"]["Code"] == "LimitExceededException"
 
 
-def test_what_is_accepted_without_effect(lab: Lab) -> None:
-    """Thousands of records a second to one Kinesis shard; an index that is provisioned for one."""
-    dynamodb, kinesis = lab.clients("dynamodb", "kinesis")
+def test_writing_too_fast_to_a_shard_is_refused(lab: Lab) -> None:
+    kinesis = lab.client("kinesis")
     kinesis.create_stream(StreamName="ticks", ShardCount=1)
-    began = lab.clock.now()
-    for _ in range(10):
-        answer = kinesis.put_records(
+    failed = [
+        kinesis.put_records(
             StreamName="ticks", Records=[{"Data": b"tick", "PartitionKey": "x"}] * 500
-        )
-        assert answer["FailedRecordCount"] == 0
-    assert (lab.clock.now() - began).total_seconds() < 1
+        )["FailedRecordCount"]
+        for _ in range(3)
+    ]
+    assert failed[:2] == [0, 0]
+    assert failed[2] > 450
 
+
+def test_what_is_accepted_without_effect(lab: Lab) -> None:
+    """An index that is provisioned for one write a second."""
+    dynamodb = lab.client("dynamodb")
     index = {
         "IndexName": "by-id",
         "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],

@@ -7,14 +7,17 @@ from datetime import timedelta
 from itertools import chain, pairwise
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from running import code_of, send, stream
+from running import COLLECTOR, code_of, connect, function, send, stream
 
 import lab_utils as lu
 
 RING = 2**128
+ONCE = Config(retries={"total_max_attempts": 1})
+"""Of a client that does not try again."""
 
 
 @pytest.fixture
@@ -36,6 +39,19 @@ def records(kinesis, shard="shardId-000000000000", kind="TRIM_HORIZON", name="St
         StreamName=name, ShardId=shard, ShardIteratorType=kind, **more
     )["ShardIterator"]
     return kinesis.get_records(ShardIterator=iterator)["Records"]
+
+
+def listed(kinesis, **request):
+    """Pages of ListShards, each as ids."""
+    while True:
+        page = kinesis.list_shards(**request)
+        yield [each["ShardId"] for each in page["Shards"]]
+        if "NextToken" not in page:
+            return
+        request = {
+            **{name: request[name] for name in request if name == "MaxResults"},
+            "NextToken": page["NextToken"],
+        }
 
 
 def refusal(call, **request):
@@ -127,19 +143,67 @@ def test_describe_and_list_page_by_shards(lab, kinesis):
     found = [[each["ShardId"] for each in page["StreamDescription"]["Shards"]] for page in pages]
     assert [len(page) for page in found] == [10, 10, 5]
     assert list(chain(*found)) == expected
-    pages = list(
-        kinesis.get_paginator("list_shards").paginate(
-            StreamName="Stream", PaginationConfig={"PageSize": 10}
-        )
-    )
-    assert [len(page["Shards"]) for page in pages] == [10, 10, 5]
-    assert "NextToken" not in pages[-1]
-    assert [each["ShardId"] for page in pages for each in page["Shards"]] == expected
-    rest = kinesis.list_shards(StreamName="Stream", ExclusiveStartShardId=expected[20])["Shards"]
-    assert [each["ShardId"] for each in rest] == expected[21:]
-    assert refusal(kinesis.list_shards, NextToken="nonsense")[:2] == (
+    pages = list(listed(kinesis, StreamName="Stream", MaxResults=10))
+    assert pages == [expected[:10], expected[10:20], expected[20:]]
+    (rest,) = listed(kinesis, StreamName="Stream", ExclusiveStartShardId=expected[20])
+    assert rest == expected[21:]
+
+
+def test_more_than_a_page_holds_is_cut(lab, kinesis):
+    stream(lab, shards=1001)
+    described = kinesis.describe_stream(StreamName="Stream", Limit=10_000)["StreamDescription"]
+    assert (len(described["Shards"]), described["HasMoreShards"]) == (100, True)
+    pages = list(listed(kinesis, StreamName="Stream", MaxResults=5000))
+    assert [len(page) for page in pages] == [1000, 1]
+
+
+def test_what_a_token_says_is_not_said_again(lab, kinesis):
+    """boto3's own paginator does, and is refused by AWS as well."""
+    stream(lab, shards=3)
+    token = kinesis.list_shards(StreamName="Stream", MaxResults=2)["NextToken"]
+    assert refusal(kinesis.list_shards, StreamName="Stream", NextToken=token) == (
         400,
         "InvalidArgumentException",
+        "NextToken and StreamName cannot be provided together.",
+    )
+    assert refusal(kinesis.list_shards) == (
+        400,
+        "InvalidArgumentException",
+        "Either NextToken or StreamName should be provided.",
+    )
+
+
+def test_a_token_lives_five_minutes_and_belongs_to_its_stream(lab, kinesis):
+    stream(lab, shards=3)
+    token = kinesis.list_shards(StreamName="Stream", MaxResults=2)["NextToken"]
+    lab.clock.advance(minutes=4, seconds=59)
+    assert len(kinesis.list_shards(NextToken=token)["Shards"]) == 1
+    lab.clock.advance(seconds=2)
+    assert refusal(kinesis.list_shards, NextToken=token)[:2] == (400, "ExpiredNextTokenException")
+    fresh = kinesis.list_shards(StreamName="Stream", MaxResults=2)["NextToken"]
+    kinesis.delete_stream(StreamName="Stream")
+    stream(lab, shards=3)
+    assert refusal(kinesis.list_shards, NextToken=fresh)[:2] == (400, "ResourceNotFoundException")
+
+
+@pytest.mark.parametrize("token", ["nonsense", "YQ==", "WzEsMl0=", "eyJhIjoxfQ=="])
+def test_a_token_that_nobody_handed_out(lab, kinesis, token):
+    stream(lab)
+    for call in (kinesis.list_shards, kinesis.list_streams):
+        assert refusal(call, NextToken=token)[:2] == (400, "InvalidArgumentException")
+
+
+def test_a_stream_is_told_from_its_namesake_by_its_creation(lab, kinesis):
+    stream(lab)
+    summary = kinesis.describe_stream_summary(StreamName="Stream")["StreamDescriptionSummary"]
+    created = summary["StreamCreationTimestamp"]
+    found = kinesis.list_shards(StreamName="Stream", StreamCreationTimestamp=created)["Shards"]
+    assert len(found) == 1
+    earlier = created - timedelta(seconds=1)
+    assert refusal(kinesis.list_shards, StreamName="Stream", StreamCreationTimestamp=earlier) == (
+        400,
+        "ResourceNotFoundException",
+        "Stream Stream under account 123456789012 not found.",
     )
 
 
@@ -204,11 +268,9 @@ def test_a_call_that_names_no_stream(kinesis):
 @pytest.mark.parametrize(
     ("request_", "named"),
     [
-        ({}, "On-demand"),
-        ({"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}, "On-demand"),
         ({"ShardCount": 1, "Tags": {"a": "b"}}, "Tags"),
-        ({"ShardCount": 1, "MaxRecordSizeInKiB": 2048}, "MaxRecordSizeInKiB"),
-        ({"ShardCount": 1, "RecordDistributionStrategy": "AUTO"}, "RecordDistributionStrategy"),
+        ({"WarmThroughputMiBps": 10}, "WarmThroughputMiBps"),
+        ({"RecordDistributionStrategy": "AUTO"}, "RecordDistributionStrategy"),
     ],
 )
 def test_what_is_not_modelled_of_a_stream_is_refused(kinesis, request_, named):
@@ -219,25 +281,46 @@ def test_what_is_not_modelled_of_a_stream_is_refused(kinesis, request_, named):
     assert kinesis.list_streams()["StreamNames"] == []
 
 
-def test_what_is_not_modelled_of_reading_is_refused(lab, kinesis):
-    stream(lab)
-    assert refusal(kinesis.list_shards, StreamName="Stream", ShardFilter={"Type": "AT_LATEST"})[
-        :2
-    ] == (501, "NotImplemented")
-    assert refusal(
-        kinesis.get_shard_iterator,
-        StreamName="Stream",
-        Timestamp=0,
-        ShardId="shardId-000000000000",
-        ShardIteratorType="AT_TIMESTAMP",
-    )[:2] == (501, "NotImplemented")
-    for call, more in (
-        ("split_shard", {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "5"}),
-        ("update_shard_count", {"TargetShardCount": 2, "ScalingType": "UNIFORM_SCALING"}),
-    ):
-        status, _, message = refusal(getattr(kinesis, call), StreamName="Stream", **more)
-        assert status == 501
-        assert message.startswith("The lab does not offer ")
+@pytest.mark.parametrize("mode", [{}, {"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}])
+def test_a_stream_on_demand_begins_with_four_shards(kinesis, mode):
+    """Fact 33."""
+    kinesis.create_stream(StreamName="Stream", **mode)
+    summary = kinesis.describe_stream_summary(StreamName="Stream")["StreamDescriptionSummary"]
+    assert summary["StreamModeDetails"] == {"StreamMode": "ON_DEMAND"}
+    assert summary["OpenShardCount"] == 4
+    found = shards(kinesis)
+    assert [each["ShardId"] for each in found] == [f"shardId-{number:012d}" for number in range(4)]
+    for each in found:
+        assert set(each) == {"ShardId", "HashKeyRange", "SequenceNumberRange"}
+        assert set(each["SequenceNumberRange"]) == {"StartingSequenceNumber"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"StreamModeDetails": {"StreamMode": "PROVISIONED"}},
+        {"StreamModeDetails": {"StreamMode": "ON_DEMAND"}, "ShardCount": 2},
+    ],
+)
+def test_a_mode_that_does_not_fit_the_number_of_shards(kinesis, given):
+    assert refusal(kinesis.create_stream, StreamName="Stream", **given)[:2] == (
+        400,
+        "InvalidArgumentException",
+    )
+
+
+def test_all_streams_together_have_so_many_shards_at_most():
+    with lu.open_lab("embedded", physics=lu.Physics(kinesis_shards=5)) as lab:
+        kinesis = lab.client("kinesis")
+        stream(lab, shards=3)
+        status, code, words = refusal(kinesis.create_stream, StreamName="More", ShardCount=3)
+        assert (status, code) == (400, "LimitExceededException")
+        assert words.startswith(
+            "This request would exceed the shard limit for the account 123456789012 in us-east-1. "
+            "Current shard count for the account: 3. Limit: 5. Number of additional shards that "
+            "would have resulted from this request: 3."
+        )
+        kinesis.create_stream(StreamName="More", ShardCount=2)
 
 
 # -- writing ------------------------------------------------------------------------------------
@@ -310,6 +393,183 @@ def test_the_limits_of_put_records(lab, kinesis):
     assert len(records(kinesis)) == 500
 
 
+def put(kinesis, *sizes, key="k"):
+    """Records of these sizes, their keys included, in one call; whether each was taken."""
+    records_ = [{"Data": b"x" * (size - len(key)), "PartitionKey": key} for size in sizes]
+    answer = kinesis.put_records(StreamName="Stream", Records=records_)
+    taken = ["ErrorCode" not in each for each in answer["Records"]]
+    assert answer["FailedRecordCount"] == taken.count(False)
+    return taken
+
+
+def test_a_shard_takes_a_thousand_records_a_second(lab, kinesis):
+    stream(lab, shards=2)
+    taken = put(kinesis, *[10] * 500) + put(kinesis, *[10] * 500) + put(kinesis, *[10] * 500)
+    assert all(taken[:1000])
+    assert 1000 <= sum(taken) <= 1030, "and a few for the time that the calls took"
+    first_refused = taken.index(False)
+    assert not any(taken[first_refused:1500]), "once there is nothing left the rest is refused"
+    lab.clock.advance(seconds=1)
+    assert all(put(kinesis, *[10] * 500))
+
+
+def test_a_refused_record_says_which_shard_had_too_much(lab, kinesis):
+    stream(lab)
+    for _ in range(2):
+        put(kinesis, *[10] * 500)
+    answer = kinesis.put_records(
+        StreamName="Stream", Records=[{"Data": b"x", "PartitionKey": "k"}] * 100
+    )
+    assert answer["Records"][-1] == {
+        "ErrorCode": "ProvisionedThroughputExceededException",
+        "ErrorMessage": "Rate exceeded for shard shardId-000000000000 in stream Stream "
+        "under account 123456789012.",
+    }
+    stored = [each for each in answer["Records"] if "SequenceNumber" in each]
+    assert len(stored) == 100 - answer["FailedRecordCount"]
+    assert len(records(kinesis)) == 1000 + len(stored), "what is refused is not stored"
+
+
+def test_a_hot_shard_does_not_hold_back_the_others(lab, kinesis):
+    stream(lab, shards=2)
+    hot = [{"Data": b"x", "PartitionKey": "k", "ExplicitHashKey": "0"}] * 500
+    cold = {"Data": b"x", "PartitionKey": "k", "ExplicitHashKey": str(RING - 1)}
+    for _ in range(3):
+        kinesis.put_records(StreamName="Stream", Records=hot)
+    answer = kinesis.put_records(StreamName="Stream", Records=[*hot[:9], cold, *hot[:9], cold])
+    assert ["ShardId" in each for each in answer["Records"]][9::10] == [True, True]
+    assert answer["FailedRecordCount"] > 0
+
+
+def test_put_record_is_refused_as_a_whole(lab):
+    kinesis = lab.client("kinesis", config=ONCE)
+    stream(lab)
+    put(kinesis, *[1_000_000] * 10)
+    large = {"StreamName": "Stream", "Data": b"x" * 1_000_000, "PartitionKey": "k"}
+    assert refusal(kinesis.put_record, **large) == (
+        400,
+        "ProvisionedThroughputExceededException",
+        "Rate exceeded for shard shardId-000000000000 in stream Stream under account 123456789012.",
+    )
+
+
+def test_bytes_are_saved_up_for_ten_seconds(lab, kinesis):
+    """A shard takes 1 MB a second, and 10 MB at once after a rest."""
+    stream(lab)
+    megabyte = 1024 * 1024
+    assert put(kinesis, *[megabyte] * 10) == [True] * 10
+    assert put(kinesis, megabyte) == [False]
+    assert put(kinesis, megabyte // 200) == [True], "a small one fits between"
+    lab.clock.advance(seconds=3)
+    assert put(kinesis, *[megabyte] * 4) == [True] * 3 + [False]
+    lab.clock.advance(seconds=60)
+    assert put(kinesis, *[megabyte] * 10) == [True] * 10
+    assert put(kinesis, megabyte) == [False]
+
+
+def test_records_can_be_larger_if_the_stream_allows_it(lab, kinesis):
+    arn = stream(lab)
+    large = {"StreamName": "Stream", "Data": b"x" * 3_000_000, "PartitionKey": "k"}
+    assert refusal(kinesis.put_record, **large)[:2] == (400, "InvalidArgumentException")
+    kinesis.update_max_record_size(StreamARN=arn, MaxRecordSizeInKiB=4096)
+    kinesis.put_record(**large)
+    assert [len(each["Data"]) for each in records(kinesis)] == [3_000_000]
+    summary = kinesis.describe_stream_summary(StreamName="Stream")["StreamDescriptionSummary"]
+    assert summary["MaxRecordSizeInKiB"] == 4096
+    kinesis.create_stream(StreamName="Large", ShardCount=1, MaxRecordSizeInKiB=10240)
+    kinesis.put_record(**large | {"StreamName": "Large"})
+
+
+def test_a_call_with_one_malformed_record_stores_nothing(lab, kinesis):
+    stream(lab)
+    good = {"Data": b"x", "PartitionKey": "k"}
+    bad = good | {"ExplicitHashKey": str(RING)}
+    status, code, words = refusal(kinesis.put_records, StreamName="Stream", Records=[good, bad])
+    assert (status, code) == (400, "InvalidArgumentException")
+    assert words == (
+        "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "
+        f"Specified value was {RING}"
+    )
+    assert records(kinesis) == []
+
+
+def test_a_number_to_come_after(lab, kinesis):
+    stream(lab)
+    put_ = {"StreamName": "Stream", "Data": b"x", "PartitionKey": "k"}
+    first = kinesis.put_record(**put_)["SequenceNumber"]
+    later = kinesis.put_record(**put_, SequenceNumberForOrdering=first)["SequenceNumber"]
+    assert int(later) > int(first)
+    future = str(int(later) + 10**40)
+    status, code, words = refusal(kinesis.put_record, **put_, SequenceNumberForOrdering=future)
+    assert (status, code) == (400, "InvalidArgumentException")
+    assert words == (
+        f"ExclusiveMinimumSequenceNumber {future} used in PutRecord on stream Stream "
+        "under account 123456789012 is invalid."
+    )
+
+
+# -- retention ----------------------------------------------------------------------------------
+
+
+def keep(kinesis, hours, way="increase", **which):
+    change = getattr(kinesis, f"{way}_stream_retention_period")
+    return change(**which or {"StreamName": "Stream"}, RetentionPeriodHours=hours)
+
+
+def test_records_can_be_kept_longer(lab, kinesis):
+    arn = stream(lab)
+    send(lab, "old")
+    lab.clock.advance(hours=23)
+    keep(kinesis, 48, StreamARN=arn)
+    assert kinesis.describe_stream(StreamName="Stream")["StreamDescription"][
+        "RetentionPeriodHours"
+    ] == 48  # fmt: skip
+    lab.clock.advance(hours=24)
+    assert len(records(kinesis)) == 1
+    lab.clock.advance(hours=2)
+    assert records(kinesis) == []
+
+
+def test_what_is_gone_does_not_come_back(lab, kinesis):
+    stream(lab)
+    send(lab, "old")
+    lab.clock.advance(hours=12)
+    send(lab, "new")
+    lab.clock.advance(hours=13)
+    keep(kinesis, 8760)
+    assert [each["Data"] for each in records(kinesis)] == [b"new"]
+    lab.clock.advance(hours=48)
+    keep(kinesis, 24, "decrease")
+    assert records(kinesis) == []
+
+
+TOO_SHORT = "Minimum allowed retention period is 24 hours. "
+TOO_LONG = "Maximum allowed retention period is 8760 hours. "
+ASKED = "Requested retention period ({} hours) "
+THAN = "than existing retention period (48 hours). "
+SHORTER = f"{ASKED}for stream Stream can not be shorter {THAN}Use DecreaseRetentionPeriod API."
+LONGER = f"{ASKED}for stream Stream can not be longer {THAN}Use IncreaseRetentionPeriod API."
+
+
+@pytest.mark.parametrize(
+    ("way", "hours", "words"),
+    [
+        ("increase", 23, TOO_SHORT + ASKED + "is too short."),
+        ("decrease", 23, TOO_SHORT + ASKED + "is too short."),
+        ("increase", 8761, TOO_LONG + ASKED + "is too long."),
+        ("increase", 36, SHORTER),
+        ("decrease", 72, LONGER),
+    ],
+)
+def test_a_retention_that_is_refused(lab, kinesis, way, hours, words):
+    stream(lab)
+    keep(kinesis, 48)
+    call = getattr(kinesis, f"{way}_stream_retention_period")
+    asked = {"StreamName": "Stream", "RetentionPeriodHours": hours}
+    expected = words.format(hours)
+    assert refusal(call, **asked) == (400, "InvalidArgumentException", expected)
+
+
 # -- reading ------------------------------------------------------------------------------------
 
 
@@ -325,7 +585,7 @@ def test_iterators_of_every_kind(lab, kinesis):
     assert data("LATEST") == b""
     assert data("AT_SEQUENCE_NUMBER", StartingSequenceNumber=third) == b"cde"
     assert data("AFTER_SEQUENCE_NUMBER", StartingSequenceNumber=third) == b"de"
-    for number in ("1", "x", ""):
+    for number in ("1", "x", "", str(int(third) + 1), "496" + "0" * 53):
         status, code, _ = refusal(
             kinesis.get_shard_iterator,
             StreamName="Stream",
@@ -335,6 +595,61 @@ def test_iterators_of_every_kind(lab, kinesis):
         )
         assert status == 400
         assert code in ("InvalidArgumentException", "ValidationException")
+
+
+def asked(**more):
+    return {"StreamName": "Stream", "ShardId": "shardId-000000000000", **more}
+
+
+def test_an_iterator_needs_what_its_type_needs_and_nothing_else(lab, kinesis):
+    stream(lab, shards=2)
+    send(lab, "a")
+    one, other = (each["SequenceNumberRange"]["StartingSequenceNumber"] for each in shards(kinesis))
+    get, rule = kinesis.get_shard_iterator, (
+        "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "
+        "StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. "
+    )  # fmt: skip
+    assert refusal(get, **asked(ShardIteratorType="LATEST", StartingSequenceNumber=one))[2] == (
+        f"{rule}Request specified LATEST and also a StartingSequenceNumber."
+    )
+    assert refusal(get, **asked(ShardIteratorType="AT_SEQUENCE_NUMBER"))[2] == (
+        f"{rule}Request specified AT_SEQUENCE_NUMBER and no StartingSequenceNumber."
+    )
+    numbered = asked(ShardIteratorType="AFTER_SEQUENCE_NUMBER", StartingSequenceNumber=other)
+    assert refusal(get, **numbered)[2] == (
+        "Invalid StartingSequenceNumber. It encodes shardId-000000000001, while it was used in a "
+        "call to a shard with shardId-000000000000"
+    )
+    assert refusal(get, **asked(ShardIteratorType="AT_TIMESTAMP"))[2] == (
+        "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. "
+        "Current request has no timestamp parameter."
+    )
+    soon = lab.clock.now() + timedelta(minutes=1)
+    status, code, words = refusal(get, **asked(ShardIteratorType="AT_TIMESTAMP", Timestamp=soon))
+    assert (status, code) == (400, "InvalidArgumentException")
+    assert words.startswith(
+        "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "
+    )
+
+
+def test_reading_begins_at_a_time(lab, kinesis):
+    """boto3 tells a time to the second."""
+    stream(lab)
+    moments = []
+    for text in "abc":
+        lab.clock.advance(seconds=10)
+        moments.append(lab.clock.now().replace(microsecond=0))
+        send(lab, text, key="k")
+
+    def since(moment):
+        found = records(kinesis, kind="AT_TIMESTAMP", Timestamp=moment)
+        return b"".join(each["Data"] for each in found)
+
+    assert [since(moment) for moment in moments] == [b"abc", b"bc", b"c"]
+    assert since(moments[0] + timedelta(seconds=5)) == b"bc"
+    assert since(moments[2] - timedelta(days=900)) == b"abc", "older than anything: the oldest"
+    lab.clock.advance(seconds=30)
+    assert since(lab.clock.now()) == b""
 
 
 def test_reading_goes_on_with_an_iterator_that_is_always_another(lab, kinesis):
@@ -379,9 +694,12 @@ def test_an_iterator_lives_five_minutes(lab, kinesis):
     lab.clock.advance(minutes=4, seconds=59)
     kinesis.get_records(ShardIterator=iterator)
     lab.clock.advance(seconds=2)
-    assert refusal(kinesis.get_records, ShardIterator=iterator)[:2] == (
-        400,
-        "ExpiredIteratorException",
+    status, code, words = refusal(kinesis.get_records, ShardIterator=iterator)
+    assert (status, code) == (400, "ExpiredIteratorException")
+    assert words == (
+        "Iterator expired. The iterator was created at time Mon Jan 05 09:00:00 UTC 2026 while "
+        "right now it is Mon Jan 05 09:05:01 UTC 2026 which is further in the future than the "
+        "tolerated delay of 300000 milliseconds."
     )
 
 
@@ -440,11 +758,55 @@ def test_a_shard_that_is_not_there(lab, kinesis):
     )
 
 
-def test_one_read_is_bounded_by_bytes(lab, kinesis):
+def test_one_read_is_bounded_by_bytes_and_has_to_be_waited_for(lab):
+    """API reference: who was given 10 MB is refused in the 5 seconds that follow."""
+    kinesis = lab.client("kinesis", config=ONCE)
     stream(lab)
     for _ in range(14):
         send(lab, "x" * 1_000_000, key="k")
     assert len(records(kinesis)) == 10
+    assert refusal(records, kinesis=kinesis) == (
+        400,
+        "ProvisionedThroughputExceededException",
+        "Rate exceeded for shard shardId-000000000000 in stream Stream under account 123456789012.",
+    )
+    lab.clock.advance(seconds=4.7)
+    assert refusal(records, kinesis=kinesis)[1] == "ProvisionedThroughputExceededException"
+    lab.clock.advance(seconds=0.2)
+    assert len(records(kinesis)) == 10
+
+
+def calls_until_refused(lab, kinesis, most):
+    iterator = kinesis.get_shard_iterator(**asked(ShardIteratorType="LATEST"))["ShardIterator"]
+    for count in range(most):
+        try:
+            kinesis.get_records(ShardIterator=iterator)
+        except kinesis.exceptions.ProvisionedThroughputExceededException:
+            return count
+    return most
+
+
+def test_a_shard_is_read_five_times_a_second(lab):
+    """With half a minute's calls in reserve, so that a cell can be run again."""
+    kinesis = lab.client("kinesis", config=ONCE)
+    stream(lab)
+    first = calls_until_refused(lab, kinesis, 300)
+    assert 150 <= first <= 165
+    lab.clock.advance(seconds=1)
+    assert calls_until_refused(lab, kinesis, 300) in (5, 6)
+    lab.clock.advance(seconds=2)
+    assert calls_until_refused(lab, kinesis, 300) in (10, 11)
+
+
+def test_who_reads_by_hand_gets_what_mappings_leave(lab):
+    kinesis = lab.client("kinesis", config=ONCE)
+    arn = stream(lab)
+    for number in range(3):
+        function(lab, COLLECTOR, f"Worker{number}")
+        connect(lab, arn, f"Worker{number}")
+    calls_until_refused(lab, kinesis, 300)
+    lab.clock.advance(seconds=5)
+    assert calls_until_refused(lab, kinesis, 300) in (10, 11), "two a second, and three are polls"
 
 
 def test_records_go_after_a_day(lab, kinesis):

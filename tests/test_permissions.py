@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -39,7 +38,7 @@ def open_world(lab: Lab) -> Lab:
     stream = make_table(lab, "Table")
     make_table(lab, "Other")
     lab.client("dynamodb").put_item(TableName="Table", Item=KEY)
-    lab.client("kinesis").create_stream(StreamName="stream", ShardCount=1)
+    lab.client("kinesis").create_stream(StreamName="stream", ShardCount=2)
     lab.client("sqs").create_queue(QueueName="queue")
     lab.client("sns").create_topic(Name="topic")
     lab.client("s3").create_bucket(Bucket="bucket")
@@ -279,7 +278,7 @@ def test_what_kinesis_handed_out_needs_permission_on_its_stream(open_world: Lab)
     iterator = kinesis.get_shard_iterator(
         StreamName="stream", ShardId="shardId-000000000000", ShardIteratorType="LATEST"
     )
-    token = base64.b64encode(b"stream|shardId-000000000000").decode()
+    token = kinesis.list_shards(StreamName="stream", MaxResults=1)["NextToken"]
     for operation, params in (
         ("GetRecords", {"ShardIterator": iterator["ShardIterator"]}),
         ("ListShards", {"NextToken": token}),

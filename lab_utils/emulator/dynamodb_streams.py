@@ -30,7 +30,8 @@ from lab_utils.emulator.partitions import Partition
 from lab_utils.emulator.physics import MICROSECONDS, between, microseconds
 from lab_utils.emulator.shards import Record, Shard, ShardLog
 from lab_utils.emulator.sizes import item_size
-from lab_utils.emulator.throughput import UNIT, Bucket
+from lab_utils.emulator.throughput import Bucket, calls, calls_left, may_call
+from lab_utils.emulator.wire import timestamp
 
 if TYPE_CHECKING:
     from lab_utils.emulator.world import Region
@@ -46,23 +47,6 @@ STREAM_ARN = re.compile(
 NO_LAG = (0, 0, 0)
 BIRTH, END, READING = 0, 1, 2
 """What of a shard is late for others, in the order of `Shard.lag`."""
-CALL = 1000
-"""A call in thousandths, which the buckets of calls count: their rates need not be whole."""
-
-
-def calls(rate: float, seconds: float, now: int) -> Bucket:
-    """So many calls a second, with so many seconds of unused ones kept; full at first."""
-    bucket = Bucket(max(1, round(rate * CALL)), seconds, now)
-    bucket.level = bucket.most = max(bucket.most, CALL * UNIT)
-    return bucket
-
-
-def may_call(bucket: Bucket, now: int) -> bool:
-    """Whether one more call is let in; it is counted if it is."""
-    if bucket.fill(now) < CALL * UNIT:
-        return False
-    bucket.take(CALL * UNIT, now)
-    return True
 
 
 def stream_label(now: int) -> str:
@@ -451,12 +435,8 @@ class DynamoDBStreams:
         and one call a second at the least (assumed).
         """
         physics, now = self._physics, self._scheduler.now
-        left = max(1.0, physics.shard_read_rate - shard.pollers / physics.dynamodb_poll)
-        rate = max(1, round(min(left, physics.shard_read_rate) * CALL))
-        if shard.reads is None:
-            shard.reads = calls(physics.shard_read_rate, physics.shard_read_burst, now)
-        if shard.reads.rate != rate:
-            shard.reads = shard.reads.at_rate(rate, physics.shard_read_burst, now)
+        rate, polls = physics.shard_read_rate, shard.pollers / physics.dynamodb_poll
+        shard.reads = calls_left(shard.reads, rate - polls, rate, physics.shard_read_burst, now)
         if not may_call(shard.reads, now):
             raise ApiError("LimitExceededException", "Too many operations for a given subscriber.")
 
@@ -489,14 +469,10 @@ class DynamoDBStreams:
         """The Timestamp of an iterator in microseconds; one in the future is refused."""
         if seconds is None:
             raise _invalid("Timestamp")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise ApiError(
-                "SerializationException",
-                f"{type(seconds).__name__} cannot be converted to Timestamp",
-            )
-        if not math.isfinite(seconds) or microseconds(seconds) > self._scheduler.now:
+        moment = timestamp(seconds)
+        if not math.isfinite(moment) or microseconds(moment) > self._scheduler.now:
             raise _invalid("Timestamp")
-        return microseconds(seconds)
+        return microseconds(moment)
 
 
 def _limit(params: Params, most: int) -> int:

@@ -1,110 +1,42 @@
 """Kinesis Data Streams: shards that the user counts, placed by the MD5 of a partition key.
 
-The same `ShardLog` as under DynamoDB Streams, with other rules: no shard rolls over by itself.
+Codes and words of errors are AWS's, from the API reference, from what was recorded, and from mocks
+that were tried against AWS (kinesalite, moto); where only the code is known the words are ours, and
+say more than AWS would.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lab_utils.emulator.backing import ACCOUNT
-from lab_utils.emulator.errors import ApiError, not_modelled, refuse
+from lab_utils.emulator.data_streams import SHARD_DIGITS, KinesisStream, number_of
+from lab_utils.emulator.errors import ApiError, refuse
+from lab_utils.emulator.kinesis_tokens import (
+    KinesisIterator,
+    Params,
+    ShardsPage,
+    StreamsPage,
+    invalid,
+)
 from lab_utils.emulator.partitions import RING, key_hash
-from lab_utils.emulator.physics import MICROSECONDS, microseconds
-from lab_utils.emulator.shards import Record, Shard, ShardLog
-from lab_utils.emulator.wire import decode_blob
+from lab_utils.emulator.physics import KB, MICROSECONDS, microseconds
+from lab_utils.emulator.resharding import Resharding
+from lab_utils.emulator.shard_filters import ShardFilter
+from lab_utils.emulator.shards import Record, Shard
+from lab_utils.emulator.wire import decode_blob, timestamp
 
 if TYPE_CHECKING:
     from lab_utils.emulator.world import Region
 
-Params = dict[str, Any]
-
-
-class KinesisStream:
-    """One data stream and its shards; together their ranges tile the ring of hashes."""
-
-    def __init__(self, region: Region, name: str, shards: int) -> None:
-        physics = region.world.physics
-        self._scheduler = region.world.scheduler
-        self.name = name
-        self.arn = f"arn:aws:kinesis:{region.name}:{ACCOUNT}:stream/{name}"
-        self.created = self._scheduler.now
-        self.retention = physics.kinesis_retention
-        self.log = ShardLog(microseconds(self.retention))
-        self._rng = region.world.rng(f"kinesis {name} {self.created}")
-        self._counter = self._rng.randrange(10**6)
-        self._open: list[Shard] = []
-        for number in range(shards):
-            self._begin(number, RING * number // shards, RING * (number + 1) // shards)
-
-    def _begin(self, number: int, low: int, high: int) -> None:
-        shard = Shard(
-            id=f"shardId-{number:012d}",
-            parents=(),
-            started=self._scheduler.now,
-            starting=self._next_sequence(number),
-            low=low,
-            high=high,
-        )
-        self.log.add(shard)
-        self._open.append(shard)
-
-    def _next_sequence(self, shard_number: int) -> int:
-        """56 digits, as observed: they rise with time and end in the shard's number."""
-        self._counter += self._rng.randrange(1, 10)
-        return int(f"496{self._scheduler.now:017d}{self._counter:025d}{shard_number:011d}")
-
-    def shard_for(self, position: int) -> Shard:
-        """The open shard whose range holds a hash."""
-        for shard in self._open:
-            if shard.low <= position < shard.high:
-                return shard
-        raise ValueError(f"{position} lies outside of the ring of hashes")
-
-    def append(self, data: str, key: str, position: int) -> tuple[Shard, Record]:
-        """Store a record whose data is base64 text; its place is decided by `position`."""
-        shard = self.shard_for(position)
-        now = self._scheduler.now
-        sequence = self._next_sequence(int(shard.id[-12:]))
-        body = {
-            "SequenceNumber": str(sequence),
-            "Data": data,
-            "PartitionKey": key,
-            "ApproximateArrivalTimestamp": now // 1000 / 1000,
-        }
-        record = Record(sequence, now, len(data) * 3 // 4 + len(key), key, body)
-        shard.append(record)
-        return shard, record
-
-
-@dataclass(frozen=True)
-class KinesisIterator:
-    """What a shard iterator says; Kinesis hands out text that nobody can read.
-
-    `created` tells a stream from a later one of its name, whose iterator this is not.
-    """
-
-    arn: str
-    created: int
-    shard: str
-    position: int
-    issued: int
-
-    def encode(self) -> str:
-        members = self.arn, self.created, self.shard, self.position, self.issued
-        return base64.b64encode("|".join(map(str, members)).encode()).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> KinesisIterator:
-        try:
-            inner = base64.b64decode(text.strip('"'), validate=True).decode()
-            arn, created, shard, position, issued = inner.split("|")
-            return cls(arn, int(created), shard, int(position), int(issued))
-        except (ValueError, binascii.Error):
-            raise _invalid_iterator() from None
+DESCRIBED_SHARDS = 100
+LISTED_SHARDS = 1000
+"""The most on a page of DescribeStream and of ListShards (API reference)."""
+SHORTEST_RETENTION, LONGEST_RETENTION = 24, 8760
+"""Hours (API reference, DecreaseStreamRetentionPeriod and IncreaseStreamRetentionPeriod)."""
+LIMITS_PAGE = "http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html"
 
 
 class Kinesis:
@@ -114,6 +46,7 @@ class Kinesis:
         self._region = region
         self._physics, self._scheduler = region.world.physics, region.world.scheduler
         self._streams: dict[str, KinesisStream] = {}
+        self.resharding = Resharding(self, region.world)
 
     def find(self, arn: str) -> KinesisStream | None:
         stream = self._streams.get(arn.rpartition("/")[2])
@@ -128,32 +61,88 @@ class Kinesis:
             "a stream",
             "Tags",
             "WarmThroughputMiBps",
-            "MaxRecordSizeInKiB",
             "RecordDistributionStrategy",
             service="Kinesis",
         )
-        mode = params.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
-        if mode != "PROVISIONED" or "ShardCount" not in params:
-            raise not_modelled(
-                "On-demand capacity of a Kinesis stream: give a ShardCount; it", "Kinesis"
-            )
+        mode, shards = self._capacity(params)
         if name in self._streams:
             raise ApiError(
                 "ResourceInUseException", f"Stream {name} under account {ACCOUNT} already exists."
             )
-        self._streams[name] = KinesisStream(self._region, name, params["ShardCount"])
+        self.check_shard_limit(shards)
+        stream = KinesisStream(self._region, name, shards, mode)
+        if "MaxRecordSizeInKiB" in params:
+            stream.record_bytes = params["MaxRecordSizeInKiB"] * KB
+        self._streams[name] = stream
         return {}
 
+    def _capacity(self, params: Params) -> tuple[str, int]:
+        """The mode and the shards of a new stream; without a number of shards it is on demand."""
+        shards = params.get("ShardCount")
+        usual = "ON_DEMAND" if shards is None else "PROVISIONED"
+        mode = params.get("StreamModeDetails", {}).get("StreamMode", usual)
+        if mode == "PROVISIONED" and shards is None:
+            raise invalid("A stream of mode PROVISIONED needs a ShardCount.")
+        if mode == "ON_DEMAND" and shards is not None:
+            raise invalid("A stream of mode ON_DEMAND must not have a ShardCount.")
+        return mode, self._physics.kinesis_on_demand_shards if shards is None else shards
+
+    def check_shard_limit(self, more: int) -> None:
+        """Refuse so many more open shards if all streams together would have too many."""
+        there = sum(len(stream.open_shards()) for stream in self._streams.values())
+        most = self._physics.kinesis_shards
+        if there + more > most:
+            raise ApiError(
+                "LimitExceededException",
+                f"This request would exceed the shard limit for the account {ACCOUNT} in "
+                f"{self._region.name}. Current shard count for the account: {there}. Limit: {most}."
+                " Number of additional shards that would have resulted from this request: "
+                f"{more}. Refer to the AWS Service Limits page ({LIMITS_PAGE}) for current limits "
+                "and how to request higher limits.",
+            )
+
     def delete_stream(self, params: Params) -> Params:
-        stream = self._stream(params)
-        for shard in stream.log.open_shards():
-            shard.close(self._scheduler.now)
+        stream = self.stream(params)
+        stream.delete()
         del self._streams[stream.name]
         return {}
 
+    def update_max_record_size(self, params: Params) -> Params:
+        self.stream(params).record_bytes = params["MaxRecordSizeInKiB"] * KB
+        return {}
+
+    def increase_retention(self, params: Params) -> Params:
+        stream, hours = self._retention_asked(params)
+        if hours < stream.retention_hours:
+            raise _retention_refused(stream, hours, "shorter", "Decrease")
+        stream.keep(hours)
+        return {}
+
+    def decrease_retention(self, params: Params) -> Params:
+        stream, hours = self._retention_asked(params)
+        if hours > stream.retention_hours:
+            raise _retention_refused(stream, hours, "longer", "Increase")
+        stream.keep(hours)
+        return {}
+
+    def _retention_asked(self, params: Params) -> tuple[KinesisStream, int]:
+        stream, hours = self.stream(params), params["RetentionPeriodHours"]
+        for bound, word, lies_beyond, much in (
+            (SHORTEST_RETENTION, "Minimum", hours < SHORTEST_RETENTION, "short"),
+            (LONGEST_RETENTION, "Maximum", hours > LONGEST_RETENTION, "long"),
+        ):
+            if lies_beyond:
+                raise invalid(
+                    f"{word} allowed retention period is {bound} hours. "
+                    f"Requested retention period ({hours} hours) is too {much}."
+                )
+        return stream, hours
+
+    # -- listing ------------------------------------------------------------------------------
+
     def list_streams(self, params: Params) -> Params:
         after = (
-            _token(params["NextToken"])[2]
+            StreamsPage.decode(params["NextToken"]).after
             if "NextToken" in params
             else params.get("ExclusiveStartStreamName", "")
         )
@@ -162,216 +151,256 @@ class Kinesis:
         result: Params = {
             "StreamNames": page,
             "HasMoreStreams": len(page) < len(names),
-            "StreamSummaries": [self._summary(self._streams[name]) for name in page],
+            "StreamSummaries": [_summary(self._streams[name]) for name in page],
         }
         if len(page) < len(names):
-            result["NextToken"] = _next_token("", page[-1])
+            result["NextToken"] = StreamsPage(page[-1]).encode()
         return result
 
-    def _summary(self, stream: KinesisStream) -> Params:
-        return {
-            "StreamName": stream.name,
-            "StreamARN": stream.arn,
-            "StreamStatus": "ACTIVE",
-            "StreamModeDetails": {"StreamMode": "PROVISIONED"},
-            "StreamCreationTimestamp": stream.created // MICROSECONDS,
-        }
-
     def describe_stream(self, params: Params) -> Params:
-        stream = self._stream(params)
-        after = params.get("ExclusiveStartShardId", "")
-        shards = [shard for shard in stream.log if shard.id > after]
-        page = shards[: params.get("Limit", 100)]
+        stream = self.stream(params)
+        limit = min(params.get("Limit", DESCRIBED_SHARDS), DESCRIBED_SHARDS)
+        shards = list(islice(stream.log.after(params.get("ExclusiveStartShardId", "")), limit + 1))
         return {
-            "StreamDescription": self._summary(stream)
+            "StreamDescription": _summary(stream)
             | {
-                "Shards": [_described(shard) for shard in page],
-                "HasMoreShards": len(page) < len(shards),
-                **self._settings(stream),
+                "Shards": [_described(shard) for shard in shards[:limit]],
+                "HasMoreShards": len(shards) > limit,
+                **_settings(stream),
             }
         }
 
     def describe_stream_summary(self, params: Params) -> Params:
-        stream = self._stream(params)
+        stream = self.stream(params)
         return {
-            "StreamDescriptionSummary": self._summary(stream)
+            "StreamDescriptionSummary": _summary(stream)
             | {
-                "OpenShardCount": len(stream.log.open_shards()),
+                "OpenShardCount": len(stream.open_shards()),
                 "ConsumerCount": 0,
-                **self._settings(stream),
+                "MaxRecordSizeInKiB": stream.record_bytes // KB,
+                **_settings(stream),
             }
         }
 
-    def _settings(self, stream: KinesisStream) -> Params:
-        return {
-            "RetentionPeriodHours": int(stream.retention // 3600),
-            "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
-            "EncryptionType": "NONE",
-        }
-
     def list_shards(self, params: Params) -> Params:
-        refuse(params, "a stream", "ShardFilter", "StreamCreationTimestamp", service="Kinesis")
+        now = self._scheduler.now
         if "NextToken" in params:
-            name, _, after = _token(params["NextToken"])
-            stream = self._stream({"StreamName": name})
+            stream, page = self._page(params)
+            wanted, after = ShardFilter(page.kind, page.moment), page.after
         else:
-            stream, after = self._stream(params), params.get("ExclusiveStartShardId", "")
-        shards = [shard for shard in stream.log if shard.id > after]
-        page = shards[: params.get("MaxResults", 1000)]
-        result: Params = {"Shards": [_described(shard) for shard in page]}
-        if len(page) < len(shards):
-            result["NextToken"] = _next_token(stream.name, page[-1].id)
+            stream = self._listed_stream(params)
+            horizon = max(stream.created, now - stream.log.retention)
+            wanted = ShardFilter.of(params.get("ShardFilter"), horizon)
+            after = max(params.get("ExclusiveStartShardId", ""), wanted.after)
+        most = min(params.get("MaxResults", LISTED_SHARDS), LISTED_SHARDS)
+        found = list(islice(filter(wanted.wants, stream.log.after(after)), most + 1))
+        result: Params = {"Shards": [_described(shard) for shard in found[:most]]}
+        if len(found) > most:
+            last, kind, moment = found[most - 1].id, wanted.kind, wanted.moment
+            token = ShardsPage(stream.name, stream.created, last, kind, moment, now)
+            result["NextToken"] = token.encode()
         return result
 
-    # -- records --------------------------------------------------------------------------------
+    def _listed_stream(self, params: Params) -> KinesisStream:
+        if "StreamName" not in params and "StreamARN" not in params:
+            raise invalid("Either NextToken or StreamName should be provided.")
+        stream = self.stream(params)
+        created = params.get("StreamCreationTimestamp")
+        if created is not None and int(timestamp(created)) != stream.created // MICROSECONDS:
+            raise _not_found(stream.name)
+        return stream
+
+    def _page(self, params: Params) -> tuple[KinesisStream, ShardsPage]:
+        """Where a token leads to; it says all that a first request says, and lives 5 minutes."""
+        for other in ("StreamName", "StreamARN", "ExclusiveStartShardId",
+                      "StreamCreationTimestamp", "ShardFilter"):  # fmt: skip
+            if other in params:
+                raise invalid(f"NextToken and {other} cannot be provided together.")
+        page = ShardsPage.decode(params["NextToken"])
+        stream = self.stream({"StreamName": page.stream})
+        if page.created != stream.created:
+            raise _not_found(page.stream)
+        if self._scheduler.now - page.issued > microseconds(self._physics.kinesis_token_life):
+            raise ApiError(
+                "ExpiredNextTokenException",
+                "The NextToken is older than "
+                f"{self._physics.kinesis_token_life:.0f} seconds: list the shards anew.",
+            )
+        return stream, page
+
+    # -- writing --------------------------------------------------------------------------------
 
     def put_record(self, params: Params) -> Params:
-        stream = self._stream(params)
-        self._check_size(params)
-        shard, record = self._append(stream, params)
-        return {"ShardId": shard.id, "SequenceNumber": str(record.sequence)}
+        stream = self.stream(params)
+        size, position = self._checked(stream, params)
+        order = params.get("SequenceNumberForOrdering")
+        if order is not None and not stream.has_given(int(order)):
+            raise invalid(
+                f"ExclusiveMinimumSequenceNumber {order} used in PutRecord on {stream} is invalid."
+            )
+        return _placed(*stream.put(params["Data"], size, params["PartitionKey"], position))
 
     def put_records(self, params: Params) -> Params:
-        stream = self._stream(params)
-        total = sum(self._check_size(each) for each in params["Records"])
-        if total > self._physics.kinesis_put_bytes:
-            raise ApiError(
-                "InvalidArgumentException",
-                f"Records size exceeds {self._physics.kinesis_put_bytes} bytes",
-            )
-        stored = [self._append(stream, each) for each in params["Records"]]
-        return {
-            "FailedRecordCount": 0,
-            "Records": [
-                {"ShardId": shard.id, "SequenceNumber": str(record.sequence)}
-                for shard, record in stored
-            ],
-        }
+        """Records that are too much for their shard fail, each for itself; the others are stored.
 
-    def _append(self, stream: KinesisStream, entry: Params) -> tuple[Shard, Record]:
+        A request that is malformed stores nothing.
+        """
+        stream, entries = self.stream(params), params["Records"]
+        checked = [self._checked(stream, entry) for entry in entries]
+        if sum(size for size, _ in checked) > self._physics.kinesis_put_bytes:
+            raise invalid(f"Records size exceeds {self._physics.kinesis_put_bytes} bytes")
+        results = []
+        for entry, (size, position) in zip(entries, checked, strict=True):
+            try:
+                placed = stream.put(entry["Data"], size, entry["PartitionKey"], position)
+                results.append(_placed(*placed))
+            except ApiError as refusal:
+                results.append({"ErrorCode": refusal.code, "ErrorMessage": refusal.message})
+        failed = sum("ErrorCode" in each for each in results)
+        return {"FailedRecordCount": failed, "Records": results}
+
+    def _checked(self, stream: KinesisStream, entry: Params) -> tuple[int, int]:
+        """The size of a record to be put, with its key, and its place in the ring of hashes."""
+        size = len(decode_blob(entry["Data"])) + len(entry["PartitionKey"].encode())
+        if size > stream.record_bytes:
+            raise invalid(f"Record data and partition key exceed {stream.record_bytes} bytes")
         explicit = entry.get("ExplicitHashKey")
         position = int(explicit) if explicit else key_hash(entry["PartitionKey"])
         if position >= RING:
-            raise ApiError(
-                "InvalidArgumentException",
-                f"ExplicitHashKey {explicit} is not in the "
-                "valid range: [0, 340282366920938463463374607431768211455].",
+            raise invalid(
+                "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "
+                f"Specified value was {explicit}"
             )
-        return stream.append(entry["Data"], entry["PartitionKey"], position)
+        return size, position
 
-    def _check_size(self, entry: Params) -> int:
-        size = len(decode_blob(entry["Data"])) + len(entry["PartitionKey"].encode())
-        if size > self._physics.kinesis_record_bytes:
-            raise ApiError(
-                "InvalidArgumentException",
-                f"Record data and partition key exceed {self._physics.kinesis_record_bytes} bytes",
-            )
-        return size
+    # -- reading --------------------------------------------------------------------------------
 
     def get_shard_iterator(self, params: Params) -> Params:
-        stream = self._stream(params)
-        shard = self._shard(stream, params["ShardId"])
-        kind = params["ShardIteratorType"]
+        stream = self.stream(params)
+        shard = self.shard(stream, params["ShardId"])
+        position = self._start(stream, shard, params)
+        iterator = KinesisIterator(
+            stream.arn, stream.created, shard.id, position, self._scheduler.now
+        )
+        return {"ShardIterator": iterator.encode()}
+
+    def _start(self, stream: KinesisStream, shard: Shard, params: Params) -> int:
+        """The position at which an iterator begins; what it does not need is refused."""
+        kind, number = params["ShardIteratorType"], params.get("StartingSequenceNumber")
         if kind == "AT_TIMESTAMP":
-            raise not_modelled("The iterator type AT_TIMESTAMP", "Kinesis")
-        if kind in ("TRIM_HORIZON", "LATEST"):
-            position = shard.trimmed if kind == "TRIM_HORIZON" else shard.end
-        else:
-            number = params.get("StartingSequenceNumber", "")
-            if not number.isdecimal() or int(number) < shard.starting:
-                raise ApiError(
-                    "InvalidArgumentException",
-                    f"StartingSequenceNumber {number} used "
-                    f"in GetShardIterator on shard {shard.id} in stream {stream.name} "
-                    f"under account {ACCOUNT} is invalid.",
-                )
-            position = shard.position_of(int(number) + (kind == "AFTER_SEQUENCE_NUMBER"))
-        return {
-            "ShardIterator": KinesisIterator(
-                stream.arn, stream.created, shard.id, position, self._scheduler.now
-            ).encode()
-        }
+            return shard.position_at(self._moment(params.get("Timestamp")))
+        numbered = kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER")
+        if numbered != bool(number):
+            given = "also a" if number else "no"
+            raise invalid(
+                "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "
+                "StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no "
+                f"StartingSequenceNumber. Request specified {kind} and {given} "
+                "StartingSequenceNumber."
+            )
+        if not number:
+            return shard.trimmed if kind == "TRIM_HORIZON" else shard.end
+        _check_number(stream, shard, number)
+        return shard.position_of(int(number) + (kind == "AFTER_SEQUENCE_NUMBER"))
+
+    def _moment(self, given: Any) -> int:
+        """The Timestamp of an iterator in microseconds."""
+        if given is None:
+            raise invalid(
+                "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. "
+                "Current request has no timestamp parameter."
+            )
+        seconds, now = timestamp(given), self._scheduler.now
+        if not seconds * MICROSECONDS <= now:
+            raise invalid(
+                "The timestampInMillis parameter cannot be greater than the "
+                f"currentTimestampInMillis. timestampInMillis: {seconds * 1000:.0f}, "
+                f"currentTimestampInMillis: {now // 1000}"
+            )
+        return microseconds(max(seconds, 0.0))
 
     def get_records(self, params: Params) -> Params:
         iterator = KinesisIterator.decode(params["ShardIterator"])
-        stream = self._stream(params | {"StreamARN": iterator.arn})
+        stream = self.stream(params | {"StreamARN": iterator.arn})
         if iterator.created != stream.created:
-            raise _invalid_iterator()
+            raise invalid(KinesisIterator.refusal)
         now = self._scheduler.now
-        if now - iterator.issued > microseconds(self._physics.kinesis_iterator_life):
+        life = microseconds(self._physics.kinesis_iterator_life)
+        if now - iterator.issued > life:
             raise ApiError(
                 "ExpiredIteratorException",
-                "Iterator expired. The iterator was created "
-                f"more than {self._physics.kinesis_iterator_life:.0f} seconds ago.",
+                f"Iterator expired. The iterator was created at time {_clock(iterator.issued)} "
+                f"while right now it is {_clock(now)} which is further in the future than the "
+                f"tolerated delay of {life // 1000} milliseconds.",
             )
-        shard = self._shard(stream, iterator.shard)
-        position = max(iterator.position, shard.trimmed)
-        records = shard.read(
-            position,
-            params.get("Limit", self._physics.kinesis_read_records),
-            self._physics.kinesis_read_bytes,
-        )
-        position += len(records)
+        shard = self.shard(stream, iterator.shard)
+        limits = stream.limits(shard)
+        if not limits.admit_read(shard, now):
+            raise stream.exceeded(shard)
+        records, position = self._read(shard, iterator.position, params.get("Limit"))
+        limits.note_read(sum(record.size for record in records), now)
         behind = (now - records[-1].at) // 1000 if records and position < shard.end else 0
         result: Params = {"Records": [each.body for each in records], "MillisBehindLatest": behind}
         if shard.open or position < shard.end:
-            result["NextShardIterator"] = KinesisIterator(
-                stream.arn, stream.created, shard.id, position, now
-            ).encode()
+            following = KinesisIterator(stream.arn, stream.created, shard.id, position, now)
+            result["NextShardIterator"] = following.encode()
+        else:
+            result["ChildShards"] = [_child(each) for each in stream.log.children(shard.id)]
         return result
+
+    def _read(self, shard: Shard, position: int, limit: int | None) -> tuple[list[Record], int]:
+        """A page of records, and the position behind them. What is gone is passed over."""
+        position = max(position, shard.trimmed)
+        most = limit or self._physics.kinesis_read_records
+        records = shard.read(position, most, self._physics.kinesis_read_bytes)
+        return records, position + len(records)
 
     # -- looking up -----------------------------------------------------------------------------
 
-    def _stream(self, params: Params) -> KinesisStream:
+    def stream(self, params: Params) -> KinesisStream:
         refuse(params, "a request", "StreamId", "DryRun", service="Kinesis")
         arn = params.get("StreamARN", "")
         name = params.get("StreamName") or arn.rpartition("/")[2]
         if not name:
-            raise ApiError(
-                "InvalidArgumentException", "Either StreamName or StreamARN must be specified."
-            )
+            raise invalid("Either StreamName or StreamARN must be specified.")
         stream = self._streams.get(name)
         if stream is None or (arn and arn != stream.arn):
-            raise ApiError(
-                "ResourceNotFoundException", f"Stream {name} under account {ACCOUNT} not found."
-            )
+            raise _not_found(name)
         stream.log.trim(self._scheduler.now)
         return stream
 
-    def _shard(self, stream: KinesisStream, shard_id: str) -> Shard:
+    def shard(self, stream: KinesisStream, shard_id: str) -> Shard:
         shard = stream.log.get(shard_id)
         if shard is None:
             raise ApiError(
-                "ResourceNotFoundException",
-                f"Could not find shard {shard_id} in stream {stream.name} under account {ACCOUNT}.",
+                "ResourceNotFoundException", f"Could not find shard {shard_id} in {stream}."
             )
         return shard
 
 
-def stream_name(params: Params) -> str:
-    """Which stream a request is about: by its name, its ARN, or what an answer handed out."""
-    if "NextToken" in params and "StreamName" not in params:
-        return _token(params["NextToken"])[0]
-    arn = params.get("StreamARN") or (
-        KinesisIterator.decode(params["ShardIterator"]).arn if "ShardIterator" in params else ""
-    )
-    return str(params.get("StreamName") or arn.rpartition("/")[2])
+# -- shapes of answers --------------------------------------------------------------------------
 
 
-def _invalid_iterator() -> ApiError:
-    return ApiError("InvalidArgumentException", "Invalid ShardIterator.")
+def _summary(stream: KinesisStream) -> Params:
+    return {
+        "StreamName": stream.name,
+        "StreamARN": stream.arn,
+        "StreamStatus": stream.status,
+        "StreamModeDetails": {"StreamMode": stream.mode},
+        "StreamCreationTimestamp": stream.created // MICROSECONDS,
+    }
 
 
-def _next_token(name: str, after: str) -> str:
-    return base64.b64encode(f"{name}|{after}".encode()).decode()
+def _settings(stream: KinesisStream) -> Params:
+    return {
+        "RetentionPeriodHours": stream.retention_hours,
+        "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
+        "EncryptionType": "NONE",
+    }
 
 
-def _token(text: str) -> tuple[str, str, str]:
-    try:
-        name, mark, after = base64.b64decode(text, validate=True).decode().partition("|")
-    except (ValueError, binascii.Error):
-        raise ApiError("InvalidArgumentException", "NextToken is invalid.") from None
-    return name, mark, after
+def _hashes(shard: Shard) -> Params:
+    return {"StartingHashKey": str(shard.low), "EndingHashKey": str(shard.high - 1)}
 
 
 def _described(shard: Shard) -> Params:
@@ -381,10 +410,60 @@ def _described(shard: Shard) -> Params:
     described: Params = {
         "ShardId": shard.id,
         "SequenceNumberRange": numbers,
-        "HashKeyRange": {"StartingHashKey": str(shard.low), "EndingHashKey": str(shard.high - 1)},
+        "HashKeyRange": _hashes(shard),
     }
     for name, parent in zip(
         ("ParentShardId", "AdjacentParentShardId"), shard.parents, strict=False
     ):
         described[name] = parent
     return described
+
+
+def _child(shard: Shard) -> Params:
+    return {
+        "ShardId": shard.id,
+        "ParentShards": list(shard.parents),
+        "HashKeyRange": _hashes(shard),
+    }
+
+
+def _placed(shard: Shard, record: Record) -> Params:
+    return {"ShardId": shard.id, "SequenceNumber": str(record.sequence)}
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+def _not_found(name: str) -> ApiError:
+    return ApiError(
+        "ResourceNotFoundException", f"Stream {name} under account {ACCOUNT} not found."
+    )
+
+
+def _retention_refused(stream: KinesisStream, hours: int, way: str, other: str) -> ApiError:
+    return invalid(
+        f"Requested retention period ({hours} hours) for stream {stream.name} can not be {way} "
+        f"than existing retention period ({stream.retention_hours} hours). "
+        f"Use {other}RetentionPeriod API."
+    )
+
+
+def _check_number(stream: KinesisStream, shard: Shard, number: str) -> None:
+    """A sequence number tells its shard, and must lie between the shard's first and last."""
+    used = f"StartingSequenceNumber {number} used in GetShardIterator on shard {shard.id} in"
+    if len(number) != len(str(shard.starting)):
+        raise invalid(f"{used} {stream} is invalid.")
+    encoded = int(number[-SHARD_DIGITS:])
+    if encoded != number_of(shard):
+        raise invalid(
+            f"Invalid StartingSequenceNumber. It encodes shardId-{encoded:012d}, while it was used "
+            f"in a call to a shard with {shard.id}"
+        )
+    last = shard.ending or int(number)
+    if not shard.starting <= int(number) <= last:
+        raise invalid(f"{used} {stream} is invalid because it did not come from this stream.")
+
+
+def _clock(moment: int) -> str:
+    """A moment as Kinesis writes it in its refusals: Thu Jan 22 01:22:02 UTC 2015."""
+    return datetime.fromtimestamp(moment // MICROSECONDS, UTC).strftime("%a %b %d %H:%M:%S UTC %Y")

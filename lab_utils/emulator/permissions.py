@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from lab_utils.emulator.backing import ACCOUNT
 from lab_utils.emulator.dynamodb import arn_of_table, table_name
 from lab_utils.emulator.errors import ApiError
-from lab_utils.emulator.kinesis import stream_name
+from lab_utils.emulator.kinesis_tokens import stream_name
 
 if TYPE_CHECKING:
     from lab_utils.emulator.gateway import Request

@@ -41,6 +41,12 @@ ABOVE_ZERO = frozenset(
         "shard_read_rate",
         "shard_read_burst",
         "kinesis_shard_reads",
+        "kinesis_shard_read_bytes",
+        "kinesis_read_burst",
+        "kinesis_write_records",
+        "kinesis_write_bytes",
+        "kinesis_write_burst",
+        "kinesis_on_demand_shards",
         "lane_read_ahead",
         "describe_rate",
         "list_rate",
@@ -138,7 +144,39 @@ class Physics:
     kinesis_shard_reads: float = documented(
         5.0, "API reference, Kinesis GetRecords, calls a second and shard"
     )
+    kinesis_shard_read_bytes: int = documented(
+        2 * MB, "API reference, Kinesis GetRecords, bytes a second and shard"
+    )
+    kinesis_read_burst: float = assumed(30.0, "seconds of unused calls kept, for cells run again")
     kinesis_record_bytes: int = documented(1 * MB, "API reference, PutRecord, default size")
+    kinesis_write_records: int = documented(1000, "API reference, PutRecords, a second and shard")
+    kinesis_write_bytes: int = documented(1 * MB, "API reference, PutRecords, a second and shard")
+    kinesis_write_burst: float = documented(
+        10.0, "Developer Guide, large records: seconds of unused bytes kept"
+    )
+    kinesis_shards: int = documented(20000, "Kinesis quotas, open shards in us-east-1")
+    kinesis_on_demand_shards: int = observed(4, "ListShards of a new on-demand stream")
+    kinesis_scalings: int = documented(10, "API reference, UpdateShardCount, in 24 hours")
+    kinesis_mode_switches: int = documented(2, "Developer Guide, capacity modes, in 24 hours")
+    kinesis_token_life: float = documented(300.0, "API reference, ListShards NextToken")
+    reshard_time: Range = assumed(
+        (20.0, 40.0), "a split, a merge, or one round of UpdateShardCount; no figure is published"
+    )
+
+    # -- changes of a table sent to Kinesis
+    destination_enabling: Range = observed(
+        (2.0, 7.0), "polls of DescribeKinesisStreamingDestination by ack-api-quirks, 2026"
+    )
+    destination_disabling: Range = observed((1.0, 2.0), "ack-api-quirks, 2026")
+    destination_updating: Range = observed((120.0, 150.0), "ack-api-quirks, 2026")
+    destination_lag: Range = assumed((0.05, 0.5), "a change is put into the data stream so late")
+    destination_strays: float = assumed(
+        0.02, "part of the changes that come out of order; AWS says only that it may happen"
+    )
+    destination_stray_lag: Range = assumed((0.5, 5.0), "so much later than others these come")
+    destination_repeats: float = assumed(
+        0.02, "part of the changes that come twice; AWS says only that it may happen"
+    )
 
     # -- functions
     payload_bytes: int = documented(6 * MB, "Lambda quotas, synchronous invocation")

@@ -87,9 +87,9 @@ class Shard:
             self.trim(record.at - self.log.retention)
         self._notify()
 
-    def close(self, now: int) -> None:
-        """End the shard: its last record's number, or its first if it has none, ends it."""
-        self.ended, self.ending = now, self.newest or self.starting
+    def close(self, now: int, ending: int | None = None) -> None:
+        """End the shard at a number, or else its last record's, or its first if it has none."""
+        self.ended, self.ending = now, ending or self.newest or self.starting
         if self.log is not None:
             self.log.note_end(self)
         self._notify()
@@ -224,6 +224,14 @@ class ShardLog:
         self._horizon = max(self._horizon, now - self.retention)
         while self._closed and (self._closed[0].ended or 0) <= self._horizon:
             self._forget(self._closed.popleft())
+
+    def retain(self, retention: int, now: int) -> None:
+        """Keep records and shards so long from now on; what is past its time by then is gone."""
+        self.trim(now)
+        self.retention = retention
+        self.trim(now)
+        for shard in self._shards.values():
+            shard.trim(self._horizon)
 
     def _forget(self, shard: Shard) -> None:
         shard.trim((shard.ended or 0) + 1)

@@ -16,6 +16,8 @@ Params = dict[str, Any]
 
 UNIT = MICROSECONDS
 """One capacity unit, in the millionths that buckets count."""
+CALL = 1000
+"""A call in thousandths, which the buckets of calls count: their rates need not be whole."""
 KINDS = ("Write", "Read")
 WRITE, READ = 0, 1
 """Which of two lanes: everything here exists once for writes and once for reads."""
@@ -98,6 +100,30 @@ class Bucket:
         changed = Bucket(rate, seconds, now)
         changed.level = min(self.fill(now), changed.most)
         return changed
+
+
+def calls(rate: float, seconds: float, now: int) -> Bucket:
+    """So many calls a second, with so many seconds of unused ones kept; full at first."""
+    bucket = Bucket(max(1, round(rate * CALL)), seconds, now)
+    bucket.level = bucket.most = max(bucket.most, CALL * UNIT)
+    return bucket
+
+
+def may_call(bucket: Bucket, now: int) -> bool:
+    """Whether one more call is let in; it is counted if it is."""
+    if bucket.fill(now) < CALL * UNIT:
+        return False
+    bucket.take(CALL * UNIT, now)
+    return True
+
+
+def calls_left(bucket: Bucket | None, left: float, rate: float, seconds: float, now: int) -> Bucket:
+    """The calls of those who read a shard by hand: what mappings leave of its rate, and one call a
+    second at the least (assumed). A shard that nobody has read yet has no bucket."""
+    if bucket is None:
+        bucket = calls(rate, seconds, now)
+    allowed = max(1, round(min(max(1.0, left), rate) * CALL))
+    return bucket if bucket.rate == allowed else bucket.at_rate(allowed, seconds, now)
 
 
 class Debts:

@@ -254,6 +254,15 @@ def decode_blob(text: str | bytes) -> bytes:
         raise ApiError("SerializationException", "Invalid base64 in a binary member") from None
 
 
+def timestamp(value: Any) -> float:
+    """Seconds since 1970, which is how a JSON request tells a time."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ApiError(
+            "SerializationException", f"{type(value).__name__} cannot be converted to Timestamp"
+        )
+    return float(value)
+
+
 # -- answers --------------------------------------------------------------------------------------
 
 
