@@ -459,3 +459,23 @@ def test_the_callers_context_reaches_the_function(lab):
     assert refusal(lab, "invoke", FunctionName="Worker", ClientContext="e3s=")[1] == (
         "InvalidRequestContentException"
     )
+
+
+def test_what_a_mapping_gave_up_names_the_version_behind_its_alias(lab):
+    function(lab, "def handler(event, context): raise ValueError")
+    functions, sqs = lab.clients("lambda", "sqs")
+    functions.publish_version(FunctionName="Worker")
+    functions.create_alias(FunctionName="Worker", Name="live", FunctionVersion="1")
+    url = sqs.create_queue(QueueName="lost")["QueueUrl"]
+    made = connect(
+        lab,
+        stream(lab),
+        "Worker:live",
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:lost"}},
+    )
+    assert functions.get_event_source_mapping(UUID=made)["FunctionArn"].endswith(":Worker:live")
+    send(lab, "a")
+    lab.clock.advance(seconds=10)
+    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    assert json.loads(message["Body"])["responseContext"]["executedVersion"] == "1"

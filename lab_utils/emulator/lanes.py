@@ -18,9 +18,10 @@ import simpy
 from lab_utils.emulator import failures
 from lab_utils.emulator.destinations import GivenUp
 from lab_utils.emulator.failures import Condition, Part
-from lab_utils.emulator.lambda_functions import Result, Trigger
+from lab_utils.emulator.invocations import Result, Trigger
 from lab_utils.emulator.physics import between, microseconds
 from lab_utils.emulator.shards import Record
+from lab_utils.emulator.versions import LATEST
 from lab_utils.emulator.windows import has_state
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class Lane:
                 decision = failures.decide(part, done, self._mapping.active.policy)
                 parts[:0] = decision.again
                 if decision.given_up is not None:
-                    self._give_up(batch, part, "RetryAttemptsExhausted", result.error)
+                    self._give_up(batch, part, "RetryAttemptsExhausted", result)
                 self._mapping.last_result = "OK" if done == part.size else FAILED
                 self._mappings.count(self._mapping, "InvokedEventCount", part.size)
                 self._mappings.count(self._mapping, "FailedInvokeEventCount", part.size - done)
@@ -311,7 +312,7 @@ class Lane:
                 self._give_up(batch, aged, "RecordAgeExceeded", None)
         return part
 
-    def _give_up(self, batch: Batch, part: Part, condition: Condition, error: str | None) -> None:
+    def _give_up(self, batch: Batch, part: Part, condition: Condition, last: Result | None) -> None:
         """The lane moves on without a part, and its destination is told if there is one."""
         exhausted = condition == "RetryAttemptsExhausted"
         told = self._mappings.tell_destination(
@@ -320,13 +321,14 @@ class Lane:
                 condition,
                 part.attempt if exhausted else failures.calls_of_aged(part),
                 self._poller.request_id,
-                error,
+                last.error if last else None,
                 self._mappings.unqualified_arn(self._mapping),
                 self._mapping.source.arn,
                 self._mapping.uuid,
                 self._poller.shard.id,
                 batch.records[part.start : part.stop],
                 batch.texts[part.start : part.stop],
+                last.version if last else LATEST,
             ),
         )
         count = "OnFailureDestinationDeliveredEventCount" if told else "DroppedEventCount"
