@@ -244,6 +244,7 @@ class History:
         given_up = []
         left = [(0, tries[0].first + tries[0].size, 1)]
         for each in tries:
+            assert left, ("done with, and tried again", tries)
             start, stop, attempt = left.pop(0)
             while self.age != -1 and stop <= each.first:  # a whole part grew too old
                 start, stop, attempt = left.pop(0)

@@ -8,6 +8,8 @@ from datetime import datetime
 import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from running import code_of, connect, function, log_lines, put, send, stream, table, wait_for_state
 
 import lab_utils as lu
@@ -591,3 +593,113 @@ def test_windows_and_several_lanes_together_are_not_modelled(lab, source):
     with pytest.raises(ClientError) as caught:
         lab.client("lambda").update_event_source_mapping(UUID=uuid, ParallelizationFactor=2)
     assert code_of(caught) == (501, "NotImplemented")
+
+
+# -- whatever happens ---------------------------------------------------------------------------
+
+DIARY = """
+    import json, os, random, time
+
+    def handler(event, context):
+        time.sleep(random.random())
+        if random.random() < float(os.environ["FAIL"]):
+            raise ValueError("a bad mood")
+        seen = event["state"].get("seen", [])
+        start = event["window"]["start"]
+        if event["isFinalInvokeForWindow"]:
+            print("WINDOW", json.dumps([time.time(), event["shardId"], start, seen]))
+            return None
+        for record in event["Records"]:
+            change = record["dynamodb"]
+            name = change["NewImage"]["id"]["S"], int(change["NewImage"]["value"]["N"])
+            seen.append([*name, change["ApproximateCreationDateTime"]])
+        print("BATCH", json.dumps([time.time(), event["shardId"], start, len(event["Records"])]))
+        return {"state": {"seen": seen}}
+"""
+
+STEP = st.one_of(
+    st.tuples(st.just("write"), st.integers(1, 6)),
+    st.tuples(st.just("write"), st.integers(1, 6)),
+    st.tuples(st.just("wait"), st.integers(1, 30)),
+    st.tuples(st.just("fail"), st.sampled_from(["0", "0.5", "1"])),
+    st.tuples(st.just("reserve"), st.sampled_from([0, 1, 900])),
+    st.tuples(st.just("split"), st.integers(0, 20)),
+    st.tuples(st.just("update"), st.fixed_dictionaries({"Enabled": st.booleans()})),
+    st.tuples(st.just("update"), st.fixed_dictionaries({"BatchSize": st.integers(1, 5)})),
+)
+
+
+@settings(
+    max_examples=15,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    steps=st.lists(STEP, min_size=5, max_size=25),
+    length=st.sampled_from([10, 45]),
+    batching=st.sampled_from([0, 5]),
+    seed=st.integers(0, 3),
+)
+def test_every_record_is_seen_once_and_by_the_end_of_its_own_window(steps, length, batching, seed):
+    physics = lu.Physics(on_demand_partitions=1, rollover=(40, 80), retry_ceiling=10, **QUICK)
+    with lu.open_lab("embedded", seed=seed, physics=physics) as lab:
+        functions, arn, written = lab.client("lambda"), table(lab), 0
+        function(lab, DIARY, environment={"FAIL": "0"}, timeout=60)
+        uuid = connect(
+            lab,
+            arn,
+            TumblingWindowInSeconds=length,
+            MaximumBatchingWindowInSeconds=batching,
+            BatchSize=3,
+        )
+        for kind, what in [*steps, ("fail", "0"), ("reserve", 900), ("update", {"Enabled": True})]:
+            if kind == "write":
+                for _ in range(what):
+                    put(lab, f"k{written % 4}", written)
+                    written += 1
+            elif kind == "wait":
+                lab.clock.advance(seconds=what)
+            elif kind == "fail":
+                functions.update_function_configuration(
+                    FunctionName="Worker", Environment={"Variables": {"FAIL": what}}
+                )
+            elif kind == "reserve":
+                functions.put_function_concurrency(
+                    FunctionName="Worker", ReservedConcurrentExecutions=what
+                )
+            elif kind == "split":
+                ids = list(lab.partitions("Source").index)
+                lab.split_partition("Source", int(ids[what % len(ids)]))
+            else:
+                lab.wait_until(lambda: settled(lab, uuid), timeout=60)
+                functions.update_event_source_mapping(UUID=uuid, **what)
+        lab.clock.advance(minutes=6)
+        check_windows(lab, length, written)
+
+
+def settled(lab, uuid):
+    state = lab.client("lambda").get_event_source_mapping(UUID=uuid)["State"]
+    return state in ("Enabled", "Disabled")
+
+
+def check_windows(lab, length, written):
+    if not written:
+        assert lab.invocations().empty
+        return
+    lines = [line.partition(" ") for line in log_lines(lab)]
+    ends = sorted(json.loads(text) for kind, _, text in lines if kind == "WINDOW")
+    batches = sorted(json.loads(text) for kind, _, text in lines if kind == "BATCH")
+    seen = [record for *_, records in ends for record in records]
+    assert sorted(number for _, number, _ in seen) == list(range(written))
+    for key in {key for key, *_ in seen}:
+        mine = [number for other, number, _ in seen if other == key]
+        assert mine == sorted(mine), "from parent to child, too"
+    for _, _, start, records in ends:
+        assert seconds(start) % length == 0
+        assert all(0 <= at - seconds(start) < length for *_, at in records)
+    last_windows = {}
+    for _, shard, start, *_ in sorted([*ends, *batches], key=lambda event: event[0]):
+        assert last_windows.get(shard, "") <= start, "one after the other"
+        last_windows[shard] = start
+    finished = [(shard, start) for _, shard, start, _ in ends]
+    assert len(set(finished)) == len(finished), "a window ends once"
