@@ -416,6 +416,25 @@ def test_lanes_are_ahead_of_the_slowest_by_so_many_records():
         assert arrived == [f"b{number}" for number in range(1000)]
 
 
+def test_what_expires_in_a_stuck_lane_is_lost_in_that_lane_alone():
+    with lu.open_lab("embedded", physics=lu.Physics(**QUICK, kinesis_retention=600)) as lab:
+        arn = stream(lab)
+        deploy(lab, BAD="a0 a1")
+        uuid = connect(lab, arn, ParallelizationFactor=10, BatchSize=1)
+        for number in range(4):
+            write(lab, f"a{number}", f"b{number}")
+            lab.clock.advance(minutes=4)
+        lab.clock.advance(minutes=6)
+        arrived = [name for names in batches(lab) for name in names]
+        assert [name for name in arrived if name[0] == "b"] == ["b0", "b1", "b2", "b3"]
+        mine = list(dict.fromkeys(name for name in arrived if name[0] == "a"))
+        assert mine == ["a0", "a1", "a2", "a3"]
+        rows = lab.invocations()
+        assert set(rows[rows["outcome"] == "error"]["lane"]) == lanes_of(lab, "ab")["a"]
+        assert lab.backlog()["waiting"].iloc[-1] == 0
+        assert "2 records expired" in lab.why(uuid)
+
+
 def test_children_wait_for_every_lane_of_their_parent():
     physics = lu.Physics(on_demand_partitions=1, child_discovery=(0, 0), **QUICK)
     with lu.open_lab("embedded", physics=physics) as lab:
