@@ -18,7 +18,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import EndpointConnectionError
@@ -67,6 +67,16 @@ PROTOCOLS = {
     "lambda": "rest-json",
 }
 """How a service words its errors, where that is not JSON."""
+FORM = "application/x-www-form-urlencoded"
+STUMBLES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What MiniStack raises over a request that is malformed."""
 
 MODELLED: dict[str, dict[str, tuple[str, str]]] = {
     "dynamodb": {
@@ -179,6 +189,9 @@ _ONE_AT_A_TIME = threading.Lock()
 """Threads that a cell or a handler started call at any moment, and labs share MiniStack."""
 _REGION_IN_HOST = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
 
+NO_TEXT = ApiError("SerializationException", "The request holds characters that are none.")
+"""Halves of surrogate pairs, which JSON can name and no encoding can carry."""
+
 
 @lru_cache(maxsize=1)
 def http_date(second: int) -> str:
@@ -270,6 +283,35 @@ class Gateway:
             body,
         )
 
+    # -- from outside of the process --------------------------------------------------------------
+
+    def arrive(self, request: Request, resume: Resume) -> None:
+        """A request of the reader's that came over HTTP: carried out as the present moment's last
+        event. Its way here took real time, so none is added to it in virtual time."""
+
+        def carry_out() -> None:
+            try:
+                self._finish(request, None, self._momentary_transaction(request), resume)
+            except Exception as mistake:  # ours: whoever asked must not wait for ever
+                resume(self.refuse(request, ApiError("InternalFailure", repr(mistake), 500)))
+                raise
+
+        self._scheduler.after(0, carry_out)
+
+    def _momentary_transaction(self, request: Request) -> dynamodb.Transaction | None:
+        """A transaction that is in flight for no time still meets those that functions have."""
+        if request.operation != "TransactWriteItems":
+            return None
+        tables = self._world.region(request.region).dynamodb
+        transaction = self._hold(tables, request)
+        if transaction is not None:
+            tables.end_transaction(transaction)
+        return transaction
+
+    def refuse(self, request: Request, error: ApiError) -> HttpAnswer:
+        """The answer to a request that is not carried out."""
+        return self._stamped(request, wire.error_answer(_protocol(request), error))
+
     # -- in virtual time ------------------------------------------------------------------------
 
     def _begin(self, request: Request, guest: Guest | None, resume: Resume) -> None:
@@ -290,7 +332,7 @@ class Gateway:
     def _hold(self, tables: dynamodb.DynamoDB, request: Request) -> dynamodb.Transaction | None:
         try:
             return tables.begin_transaction(request.body)
-        except (ApiError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+        except (ApiError, *STUMBLES):
             return None  # it will be refused when it is carried out
 
     def _latency(self, request: Request) -> Range:
@@ -362,6 +404,8 @@ class Gateway:
                 return self._dispatch(request, transaction)
             except ApiError as error:
                 return wire.error_answer(_protocol(request), error)
+            except UnicodeError:
+                return wire.error_answer(_protocol(request), NO_TEXT)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -425,7 +469,7 @@ class Gateway:
             if request.service == "sqs" and request.operation == "ReceiveMessage":
                 return self._receive(request)
             return self._forward(request)
-        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as problem:
+        except STUMBLES as problem:
             raise ApiError(
                 "SerializationException", f"The request does not fit {request.operation}: {problem}"
             ) from problem
@@ -458,10 +502,9 @@ class Gateway:
 
     def _receive(self, request: Request) -> Any:
         """A long poll waits in virtual time, asking four times a second."""
-        params = wire.parse_json(request.body)
-        wait = params.get("WaitTimeSeconds")
-        if wait is None:
-            wait = self._usual_wait(request, params)
+        asked = _members(request)
+        wait = asked.get("WaitTimeSeconds")
+        wait = int(self._usual_wait(request, asked) if wait is None else wait)
         if not 0 <= wait <= LONGEST_POLL:
             raise ApiError(
                 "InvalidParameterValue",
@@ -469,30 +512,29 @@ class Gateway:
                 f"is invalid. Reason: Must be >= 0 and <= {LONGEST_POLL}, if provided.",
             )
         patience = self._scheduler.now + microseconds(wait)
-        short = replace(request, body=json.dumps(params | {"WaitTimeSeconds": 0}).encode())
+        short = _with_members(request, asked | {"WaitTimeSeconds": 0})
+        first = self._forward(short)
 
         def ask() -> Generator[Any, Any, HttpAnswer]:
-            while True:
-                answer = self._forward(short)
-                if (
-                    answer.status != 200
-                    or json.loads(answer.body or b"{}").get("Messages")
-                    or self._scheduler.now >= patience
-                ):
-                    return answer
+            answer = first
+            while _nothing_yet(answer) and self._scheduler.now < patience:
                 yield self._scheduler.env.timeout(microseconds(0.25))
+                answer = self._forward(short)
+            return answer
 
         return self._scheduler.env.process(ask()), lambda answer: answer
 
-    def _usual_wait(self, request: Request, params: dict[str, Any]) -> int:
+    def _usual_wait(self, request: Request, asked: dict[str, Any]) -> int:
         """How long a queue lets those wait who do not say."""
         name = "ReceiveMessageWaitTimeSeconds"
-        asked = {"QueueUrl": params.get("QueueUrl"), "AttributeNames": [name]}
         answer = self._forward(
             replace(
                 request,
                 operation="GetQueueAttributes",
-                body=json.dumps(asked).encode(),
+                query={},
+                body=json.dumps(
+                    {"QueueUrl": asked.get("QueueUrl"), "AttributeNames": [name]}
+                ).encode(),
                 headers=request.headers | {"x-amz-target": "AmazonSQS.GetQueueAttributes"},
             )
         )
@@ -520,7 +562,9 @@ def _lower(headers: Any) -> dict[str, str]:
 
 
 def _protocol(request: Request) -> str:
-    return PROTOCOLS.get(request.service, "json")
+    """The protocol of an answer's errors: queues and metrics can be asked by forms, too."""
+    asked_by_form = request.headers.get("content-type", "").startswith(FORM)
+    return PROTOCOLS.get(request.service, "query" if asked_by_form else "json")
 
 
 def _rendered(
@@ -532,8 +576,27 @@ def _rendered(
         return wire.error_answer("rest-json", error)
 
 
+def _members(request: Request) -> dict[str, Any]:
+    """What a request to a queue says, in JSON or as a form."""
+    if "x-amz-target" in request.headers:
+        return wire.parse_json(request.body)
+    form = {**request.query, **parse_qs(request.body.decode())}
+    return {name: values[0] for name, values in form.items()}
+
+
+def _with_members(request: Request, members: dict[str, Any]) -> Request:
+    """A request to a queue that says this instead."""
+    if "x-amz-target" in request.headers:
+        return replace(request, body=json.dumps(members).encode())
+    return replace(request, query={}, body=urlencode(members).encode())
+
+
+def _nothing_yet(answer: HttpAnswer) -> bool:
+    return answer.status == 200 and b"ReceiptHandle" not in answer.body
+
+
 def _refuse_subscribers_outside(request: Request) -> None:
-    protocol = parse_qs(request.body.decode()).get("Protocol", [""])[0]
+    protocol = _members(request).get("Protocol", "")
     if protocol != "sqs":
         raise ApiError(
             "NotImplemented",

@@ -40,7 +40,7 @@ def parse_json(body: bytes) -> Params:
     """The members of a JSON request; anything but a JSON object is AWS's SerializationException."""
     try:
         params = json.loads(body or b"{}")
-    except ValueError:
+    except (RecursionError, ValueError):
         raise ApiError("SerializationException", "Could not parse request body into json") from None
     if not isinstance(params, dict):
         raise ApiError("SerializationException", "Start of structure or map expected")
@@ -60,7 +60,7 @@ def parse_rest(
         return {}
     payload = shape.serialization.get("payload")
     params: Params = {payload: body} if payload else parse_json(body)
-    match = _path_pattern(model.http["requestUri"]).fullmatch(path)
+    match = path_pattern(model.http["requestUri"]).fullmatch(path)
     labels = match.groupdict() if match else {}
     for name, member in shape.members.items():
         where = member.serialization.get("location")
@@ -75,7 +75,7 @@ def parse_rest(
 
 
 @lru_cache(maxsize=512)
-def _path_pattern(uri: str) -> re.Pattern[str]:
+def path_pattern(uri: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)(\+?)\}", uri.partition("?")[0].rstrip("/"))
     pattern = ""
     for index in range(0, len(parts), 3):

@@ -91,10 +91,12 @@ class World:
 
     _open: ClassVar[int] = 0
 
-    def __init__(self, seed: int = 0, physics: Physics | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, physics: Physics | None = None, start: datetime = START
+    ) -> None:
         self.seed, self.home = seed, HOME
         self.physics = physics or Physics()
-        self.scheduler = Scheduler(int(START.timestamp()) * MICROSECONDS)
+        self.scheduler = Scheduler(int(start.timestamp()) * MICROSECONDS)
         self.backing = Backing(lambda: self.scheduler.now, self.rng("backing"))
         self.permissions = Permissions(self)
         self.logbook = Logbook(self)
