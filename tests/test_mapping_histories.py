@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from running import connect, function, log_lines, put, state, table
 
 import lab_utils as lu
-from lab_utils.emulator.shards import Record
+from lab_utils.emulator.shards import Record, Shard
 from lab_utils.lab import Lab
 
 SECOND = 1_000_000
@@ -212,6 +212,7 @@ class History:
         self.check_batches()
         self.check_losses()
         self.check_order()
+        self.check_end()
 
     def check_flights(self) -> None:
         """One batch of a lane at a time, and a key never with two invocations at once."""
@@ -338,11 +339,20 @@ class History:
             if self.age != -1:
                 assert all(each.started - at[number] <= self.age * SECOND for number in names)
 
+    def check_end(self) -> None:
+        """Nothing is left over, and nobody polls a shard that is read to its end."""
+        assert self.lab.backlog()["waiting"].iloc[-1:].sum() == 0
+        assert all(shard.pollers <= shard.open for shard in self.shards)
+
+    @property
+    def shards(self) -> list[Shard]:
+        """From behind the scenes: no API tells the records of all of them at once."""
+        source = self.lab._world("partitions").region("us-east-1").source(self.arn)
+        return list(source.log)
+
     @property
     def records(self) -> dict[str, list[Record]]:
-        """All records by their shards, from behind the scenes."""
-        source = self.lab._world("partitions").region("us-east-1").source(self.arn)
-        return {shard.id: shard.records for shard in source.log}
+        return {shard.id: shard.records for shard in self.shards}
 
 
 def value_of(record: Record) -> int:
