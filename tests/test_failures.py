@@ -453,6 +453,27 @@ def test_throttles_cost_no_attempt(lab, source):
     assert messages(lab)[0]["requestContext"]["approximateInvokeCount"] == 2
 
 
+def test_patience_with_throttles_begins_anew_after_a_call(lab, source):
+    deploy(lab, "all")
+    functions = lab.client("lambda")
+
+    def throttled(seconds):
+        """How often it is throttled in a time without concurrency."""
+        before = (lab.invocations()["outcome"] == "throttled").sum()
+        functions.put_function_concurrency(FunctionName="Worker", ReservedConcurrentExecutions=0)
+        lab.clock.advance(seconds=seconds)
+        functions.delete_function_concurrency(FunctionName="Worker")
+        return (lab.invocations()["outcome"] == "throttled").sum() - before
+
+    connect(lab, source)
+    write(lab, source, 1)
+    lab.clock.advance(seconds=10)
+    assert throttled(60 * 60) < 1000, "less and less often"
+    lab.wait_until(lambda: lab.invocations()["outcome"].iloc[-1] == "error", timeout=120)
+    lab.clock.advance(seconds=5)
+    assert throttled(120) > 40, "soon again"
+
+
 def test_a_missing_function_costs_no_attempt(lab, source):
     deploy(lab, "none")
     connect(lab, source, MaximumRetryAttempts=0, **to(queue(lab)))

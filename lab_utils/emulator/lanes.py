@@ -233,6 +233,7 @@ class Lane:
                 yield self._after_throttle(throttles)
                 throttles += 1
             else:
+                throttles = absences = 0
                 self._poller.request_id = result.request_id
                 done = self._done(batch, part, result)
                 if done and self._window is not None:
@@ -384,6 +385,7 @@ class Lane:
             trigger = Trigger(self._poller.shard.id, self.number, 0, failed + 1)
             result = yield from self._invoke(payload, trigger)
             if result is not None and result.outcome != "throttled":
+                others = 0
                 failed += result.outcome != "ok"
                 mapping.last_result = "OK" if result.outcome == "ok" else FAILED
                 if result.outcome == "ok" or 0 <= mapping.active.policy.retries < failed:
