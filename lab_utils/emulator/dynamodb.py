@@ -44,6 +44,7 @@ from lab_utils.emulator.throughput import (
 from lab_utils.emulator.wire import HttpAnswer, json_answer, parse_json
 
 if TYPE_CHECKING:
+    from lab_utils.emulator.streaming_destinations import StreamingDestination
     from lab_utils.emulator.time_to_live import Expiry
     from lab_utils.emulator.world import Region
 
@@ -116,6 +117,8 @@ class Table:
     """ARN and label of the newest stream; they stay when it is disabled."""
     expiry: Expiry | None = None
     """What deletes its items when their time is over, if that is switched on."""
+    destinations: list[StreamingDestination] = field(default_factory=list)
+    """Where its changes are sent beside its stream, or were; the newest first."""
 
     def __post_init__(self) -> None:
         names = [str(each["AttributeName"]) for each in self.key_schema]
@@ -124,6 +127,11 @@ class Table:
     @property
     def on_demand(self) -> bool:
         return self.provisioned is None
+
+    def keys_of(self, change: Change) -> Params:
+        """The key attributes of the item that a change is about."""
+        item = change.new or change.old or {}
+        return {each["AttributeName"]: item[each["AttributeName"]] for each in self.key_schema}
 
     def position_of(self, item: Params) -> Position:
         """Where an item lies in the key space, from its key attributes."""
@@ -264,6 +272,8 @@ class DynamoDB:
             table.admin.look_at_size(partition)
         if table.stream is not None:
             table.stream.append(partition, change, old_size, new_size, by)
+        for destination in table.destinations:
+            destination.note(change, old_size, new_size, by)
         if table.expiry is not None:
             table.expiry.note(change)
 
@@ -385,7 +395,7 @@ class DynamoDB:
 
     def _update(self, headers: Params, params: Params) -> HttpAnswer:
         specification = params.pop("StreamSpecification", None)
-        table = self._table(params["TableName"])
+        table = self.table(params["TableName"])
         _refuse_unmodelled("UpdateTable", params)
         if specification is not None:
             _check_switch(table, specification)
@@ -496,7 +506,9 @@ class DynamoDB:
             }
         return described
 
-    def _table(self, name: str) -> Table:
+    def table(self, name_or_arn: str) -> Table:
+        """A table that exists; AWS's ResourceNotFoundException if there is none."""
+        name = table_name(name_or_arn)
         table = self.tables.get(name)
         if table is None:
             raise ApiError(

@@ -123,7 +123,7 @@ class TableStream:
             "eventID": hashlib.md5(
                 f"{self.arn}{sequence}".encode(), usedforsecurity=False
             ).hexdigest(),
-            "eventName": "INSERT" if old is None else "REMOVE" if new is None else "MODIFY",
+            "eventName": event_name(old, new),
             "eventVersion": "1.1",
             "eventSource": "aws:dynamodb",
             "awsRegion": self._region.name,
@@ -217,6 +217,10 @@ class TableStream:
         for shard in self.log.open_shards():
             shard.close(self.disabled)
         self._shard_of.clear()
+
+
+def event_name(old: Item | None, new: Item | None) -> str:
+    return "INSERT" if old is None else "REMOVE" if new is None else "MODIFY"
 
 
 def same_item(old: Item | None, new: Item | None) -> bool:

@@ -82,6 +82,10 @@ MODELLED: dict[str, dict[str, tuple[str, str]]] = {
     "dynamodb": {
         "UpdateTimeToLive": ("time_to_live", "update"),
         "DescribeTimeToLive": ("time_to_live", "describe"),
+        "EnableKinesisStreamingDestination": ("streaming", "enable"),
+        "DisableKinesisStreamingDestination": ("streaming", "disable"),
+        "UpdateKinesisStreamingDestination": ("streaming", "update"),
+        "DescribeKinesisStreamingDestination": ("streaming", "describe"),
     },
     "dynamodbstreams": {
         "ListStreams": ("streams", "list_streams"),

@@ -232,7 +232,7 @@ class Kinesis:
 
     def put_record(self, params: Params) -> Params:
         stream = self.stream(params)
-        size, position = self._checked(stream, params)
+        size, position = self._checked(stream, params, "partitionKey")
         order = params.get("SequenceNumberForOrdering")
         if order is not None and not stream.has_given(int(order)):
             raise invalid(
@@ -246,7 +246,10 @@ class Kinesis:
         A request that is malformed stores nothing.
         """
         stream, entries = self.stream(params), params["Records"]
-        checked = [self._checked(stream, entry) for entry in entries]
+        checked = [
+            self._checked(stream, entry, f"records.{number}.member.partitionKey")
+            for number, entry in enumerate(entries, start=1)
+        ]
         if sum(size for size, _ in checked) > self._physics.kinesis_put_bytes:
             raise invalid(f"Records size exceeds {self._physics.kinesis_put_bytes} bytes")
         results = []
@@ -259,8 +262,17 @@ class Kinesis:
         failed = sum("ErrorCode" in each for each in results)
         return {"FailedRecordCount": failed, "Records": results}
 
-    def _checked(self, stream: KinesisStream, entry: Params) -> tuple[int, int]:
-        """The size of a record to be put, with its key, and its place in the ring of hashes."""
+    def _checked(self, stream: KinesisStream, entry: Params, path: str) -> tuple[int, int]:
+        """The size of a record to be put, with its key, and its place in the ring of hashes.
+
+        A key is optional only where records are distributed without one, which is not modelled.
+        """
+        if entry.get("PartitionKey") is None:
+            raise ApiError(
+                "ValidationException",
+                f"1 validation error detected: Value null at '{path}' failed to satisfy "
+                "constraint: Member must not be null",
+            )
         size = len(decode_blob(entry["Data"])) + len(entry["PartitionKey"].encode())
         if size > stream.record_bytes:
             raise invalid(f"Record data and partition key exceed {stream.record_bytes} bytes")

@@ -43,7 +43,7 @@ class TimeToLive:
         self._region = region
 
     def update(self, params: Params) -> Params:
-        table = self._table(params["TableName"])
+        table = self._region.dynamodb.table(params["TableName"])
         wanted = params["TimeToLiveSpecification"]
         name, now = wanted["AttributeName"], table.expiry
         if now is not None and now.attribute != name:
@@ -61,21 +61,11 @@ class TimeToLive:
         return {"TimeToLiveSpecification": {"Enabled": wanted["Enabled"], "AttributeName": name}}
 
     def describe(self, params: Params) -> Params:
-        expiry = self._table(params["TableName"]).expiry
+        expiry = self._region.dynamodb.table(params["TableName"]).expiry
         described = {"TimeToLiveStatus": "DISABLED" if expiry is None else "ENABLED"}
         if expiry is not None:
             described["AttributeName"] = expiry.attribute
         return {"TimeToLiveDescription": described}
-
-    def _table(self, name_or_arn: str) -> Table:
-        name = name_or_arn.rpartition("/")[2]
-        table = self._region.dynamodb.tables.get(name)
-        if table is None:
-            raise ApiError(
-                "ResourceNotFoundException",
-                f"Requested resource not found: Table: {name} not found",
-            )
-        return table
 
 
 class Expiry:

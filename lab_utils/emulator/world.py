@@ -30,6 +30,7 @@ from lab_utils.emulator.sessions import (
     make_session,
     remove_router,
 )
+from lab_utils.emulator.streaming_destinations import StreamingDestinations
 from lab_utils.emulator.time_to_live import TimeToLive
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -48,6 +49,7 @@ class Region:
         self.dynamodb = DynamoDB(self)
         self.streams = DynamoDBStreams(self)
         self.time_to_live = TimeToLive(self)
+        self.streaming = StreamingDestinations(self)
         self.kinesis = Kinesis(self)
         self.functions = Functions(self)
         self.mappings = EventSourceMappings(self)
