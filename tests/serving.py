@@ -78,4 +78,4 @@ def serving(*options: str) -> Iterator[Served]:
             process.kill()
             process.communicate()
             raise
-    assert complaints == ""
+    assert complaints == "", complaints

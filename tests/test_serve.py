@@ -423,6 +423,7 @@ UNREADABLE = "SerializationException"
         (get("/?Action=DescribeInstances", "ec2"), 501, "NotImplemented"),
         (ask("CreateBackup"), 501, "NotImplemented"),
         (ask("PutItem", body=b"{"), 400, UNREADABLE),
+        (ask("AmazonSQS.ListQueues", "sqs", body=b"{"), 400, UNREADABLE),
         (ask("PutItem", body=DEEP), 400, UNREADABLE),
         (ask("PutRecord", "kinesis", body=DEEP), 400, UNREADABLE),
         (ask("PutRecord", "kinesis", body=HALF), 400, "ResourceNotFoundException"),
