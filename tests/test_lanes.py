@@ -523,3 +523,23 @@ def test_a_factor_that_is_changed_back_and_forth_while_disabled(lab):
     assert {name for names in batches(lab) for name in names} == set(sent)
     assert apart(lab.invocations())
     assert lab.backlog()["waiting"].iloc[-1] == 0
+
+
+def test_no_lane_goes_on_while_one_is_waited_for(lab):
+    """Not even when the mapping is updated once more meanwhile."""
+    arn = stream(lab)
+    deploy(lab, SLOW='{"a": 120}', BAD="b")
+    uuid = connect(lab, arn, ParallelizationFactor=10, BatchSize=1)
+    write(lab, "a0", "b0", "b1")
+    lab.clock.advance(seconds=10)
+    update(lab, uuid, ParallelizationFactor=2)
+    lab.clock.advance(seconds=20)
+    rows = lab.invocations()
+    assert set(rows["outcome"]) == {"error"}, "one fails, and one is with the function"
+    update(lab, uuid, BatchSize=2)
+    lab.clock.advance(seconds=20)
+    assert len(lab.invocations()) == len(rows)
+    heal(lab)
+    lab.clock.advance(minutes=3)
+    assert batches(lab)[len(rows) + 1 :] in ([["b0", "b1"]], [["a0"], ["b0", "b1"]])
+    assert lab.backlog()["waiting"].iloc[-1] == 0

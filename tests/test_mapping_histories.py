@@ -93,8 +93,8 @@ class History:
         self.age = asked["MaximumRecordAgeInSeconds"]
         self.policies = [(0, 0, self.policy())]
         """From when on (at the earliest, at the latest) which policy holds."""
-        self.stops: list[int] = []
-        """When the mapping stopped at the latest, or its lanes became many or few."""
+        self.stops: list[tuple[int, int]] = []
+        """When the mapping stopped (at the earliest, at the latest), or its lanes became others."""
         self.factors = {asked["ParallelizationFactor"]}
         self.uuid = connect(
             lab, self.arn, **asked, DestinationConfig={"OnFailure": {"Destination": queue}}
@@ -144,14 +144,14 @@ class History:
 
     def update(self, changes: dict[str, Any]) -> None:
         self.settle()
-        before = self.now
+        earliest = self.now + round(SETTLING * SECOND)
         self.functions.update_event_source_mapping(UUID=self.uuid, **changes)
-        settled = self.now + round(SETTLING * SECOND)
+        latest = self.now + round(SETTLING * SECOND)
         self.asked |= changes
-        self.policies.append((before + round(SETTLING * SECOND), settled, self.policy()))
+        self.policies.append((earliest, latest, self.policy()))
         self.factors.add(self.asked["ParallelizationFactor"])
         if changes.keys() & {"Enabled", "ParallelizationFactor"}:
-            self.stops.append(settled)
+            self.stops.append((earliest, latest))
 
     def settle(self) -> None:
         settled = ("Enabled", "Disabled")
@@ -260,7 +260,7 @@ class History:
                 left[:0], lost = self.after_failure(each, start, stop, attempt)
                 if lost:
                     given_up.append((each.numbers[0], each.numbers[-1], each.size, attempt))
-        stopped = any(stop >= tries[-1].started for stop in self.stops)
+        stopped = any(latest >= tries[-1].started for _, latest in self.stops)
         assert not left or stopped or self.age != -1, tries
         return given_up
 
@@ -301,7 +301,10 @@ class History:
             ) + lost == Counter(range(self.written))
         for tries in done.values():
             for before, after in pairwise(tries):
-                assert any(before.started < stop < after.started for stop in self.stops)
+                assert any(
+                    before.started < latest and earliest <= after.started
+                    for earliest, latest in self.stops
+                )
 
     def range_of(self, body: dict[str, Any]) -> list[int]:
         """The records from the first to the last that a message tells of.

@@ -137,11 +137,12 @@ class Lane:
                 yield from self._wait()
 
     def _rest(self) -> Steps:
-        """Wait for the end of a pause."""
-        self.news = self._env.event()
-        self._do("paused")
-        self._poller.lane_rests()
-        yield self.news
+        """Wait for the end of a pause, and of one that follows at that very moment."""
+        while self._poller.paused and not self._retired:
+            self.news = self._env.event()
+            self._do("paused")
+            self._poller.lane_rests()
+            yield self.news
         self._do("waiting")
 
     def _wait(self) -> Steps:
