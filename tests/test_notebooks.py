@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -27,6 +28,15 @@ UNREPEATABLE = {
 
 def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
+
+
+def test_a_figure_has_its_name_to_itself() -> None:
+    """Sphinx knows one figure by a name in the whole book, and links to no other."""
+    cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
+    figures = [cell.metadata.get("mystnb", {}).get("figure", {}) for cell in cells]
+    names = Counter(figure["name"] for figure in figures if "name" in figure)
+    assert names
+    assert not [name for name, count in names.items() if count > 1]
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
