@@ -26,7 +26,6 @@ from lab_utils.clock import pause
 from lab_utils.errors import LabError, TrimmedRecords, TrimmedRecordsWarning
 from lab_utils.sources import (
     LAG_WAITS,
-    RETENTION,
     Record,
     Shard,
     Shards,
@@ -231,7 +230,7 @@ class StreamReader:
         value = _seconds(now)
         if isinstance(start, datetime):
             self._check_moment(start, now)
-            if start > now - RETENTION:
+            if start > now - self._source.retention:
                 kind, value = "TIME", _seconds(start)
         held = {child for _, child in unlisted_parents(shards, now)}
         for shard in shards.values():
@@ -252,7 +251,7 @@ class StreamReader:
     def _check_cursors(self, shards: Shards) -> None:
         """Refuse a checkpoint that speaks of shards or records that this stream cannot have had."""
         newest, now = max(shards, default=""), self._source.now
-        horizon = now + timedelta(seconds=1) - RETENTION
+        horizon = now + timedelta(seconds=1) - self._source.retention
         for cursor in self._cursors.values():
             shard, birth = shards.get(cursor.shard), born(cursor.shard)
             if shard is None:
@@ -506,9 +505,9 @@ class StreamReader:
             return "AFTER_SEQUENCE_NUMBER", cursor.value
         if cursor.kind != "START":
             age = self._source.now - cursor.moment
-            if cursor.kind == "TIME" and age < RETENTION:
+            if cursor.kind == "TIME" and age < self._source.retention:
                 return "AT_TIMESTAMP", cursor.moment
-            if age < (GRACE if cursor.kind == "HORIZON" else RETENTION):
+            if age < (GRACE if cursor.kind == "HORIZON" else self._source.retention):
                 return "TRIM_HORIZON", None
         starting = self._shards[cursor.shard].starting
         if starting is None:

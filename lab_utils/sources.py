@@ -103,6 +103,8 @@ class Source(ABC):
     """So many records can be asked for at a time."""
     most_digits = 40
     """So long a sequence number can be (API reference)."""
+    retention = RETENTION
+    """What is older than this is gone for certain."""
 
     def __init__(self, client: Any, stream: str) -> None:
         self.client, self.stream = client, stream
@@ -310,6 +312,7 @@ class DataSource(Source):
 
     most_records = 10_000
     most_digits = 129
+    retention = timedelta(hours=8760)
     knows_times = True
 
     @property
