@@ -213,6 +213,40 @@ def test_lists_by_function_and_by_source(lab):
         PaginationConfig={"PageSize": 4}
     )
     assert [len(page["EventSourceMappings"]) for page in pages] == [4, 2]
+    functions.delete_function(FunctionName="Two")
+    assert listed(FunctionName="Two") == [("Two", s) for s in "ABC"], "they outlive it (fact 52)"
+
+
+def test_lists_by_alias(lab):
+    function(lab, COLLECTOR, "One")
+    function(lab, COLLECTOR, "OneMore")
+    functions = lab.client("lambda")
+    functions.publish_version(FunctionName="One")
+    functions.create_alias(FunctionName="One", Name="live", FunctionVersion="1")
+    source = stream(lab)
+    made = {name: connect(lab, source, name, wait=False) for name in ("One", "One:live", "OneMore")}
+
+    def listed(name):
+        found = functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+        return [each["UUID"] for each in found]
+
+    assert listed("One:live") == [made["One:live"]]
+    assert listed("One") == [made["One"], made["One:live"]]
+    assert listed("One:1") == []
+
+
+def test_a_hundred_mappings_are_listed_at_a_time(lab):
+    function(lab, COLLECTOR)
+    functions, source = lab.client("lambda"), stream(lab)
+    functions.publish_version(FunctionName="Worker")
+    for number in range(101):
+        name = f"alias{number}"
+        functions.create_alias(FunctionName="Worker", Name=name, FunctionVersion="1")
+        connect(lab, source, f"Worker:{name}", wait=False)
+    first = functions.list_event_source_mappings(MaxItems=10_000)
+    assert len(first["EventSourceMappings"]) == 100
+    rest = functions.list_event_source_mappings(Marker=first["NextMarker"])
+    assert (len(rest["EventSourceMappings"]), "NextMarker" in rest) == (1, False)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from lab_utils.emulator.lambda_functions import Function, Functions
 from lab_utils.emulator.physics import MICROSECONDS, between
 from lab_utils.emulator.pollers import Poller
 from lab_utils.emulator.shards import Shard
+from lab_utils.emulator.versions import paged
 
 if TYPE_CHECKING:
     from lab_utils.emulator.world import Region
@@ -34,6 +35,8 @@ SETTLED = ("Enabled", "Disabled")
 REPORTS = "ReportBatchItemFailures"
 EVENT_COUNT = "EventCount"
 SHORTEST_RECORD_AGE = 60
+LISTED = 100
+"""So many mappings are listed at a time, at most (API reference, ListEventSourceMappings)."""
 
 DYNAMODB_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListStreams")
 KINESIS_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListShards", "ListStreams")
@@ -169,25 +172,22 @@ class EventSourceMappings:
         return self._described(self._mapping(params))
 
     def list(self, params: Params) -> Params:
-        function = params.get("FunctionName")
-        wanted = self.functions.find(function) if function else None
+        """Those of a function, be it there or not, and of a source.
+
+        A name without a qualifier stands for all mappings of the function (assumed).
+        """
+        arn, name = params.get("EventSourceArn"), params.get("FunctionName")
         found = [
             mapping
             for mapping in self._mappings.values()
-            if params.get("EventSourceArn") in (None, mapping.source.arn)
-            and (function is None or (wanted and wanted.name == mapping.function))
+            if arn in (None, mapping.source.arn) and (name is None or self._is_for(mapping, name))
         ]
-        marker = params.get("Marker") or "0"
-        if not marker.isdecimal():
-            raise _invalid("Invalid Marker")
-        start = int(marker)
-        stop = start + params.get("MaxItems", 100)
-        result: Params = {
-            "EventSourceMappings": [self._described(each) for each in found[start:stop]]
-        }
-        if stop < len(found):
-            result["NextMarker"] = str(stop)
-        return result
+        page, marker = paged(found, params, LISTED)
+        return {"EventSourceMappings": [self._described(each) for each in page]} | marker
+
+    def _is_for(self, mapping: Mapping, name: str) -> bool:
+        """Whether a mapping is for the function, the version or the alias of a name or an ARN."""
+        return f"{mapping.settings.function}:".startswith(f"{self.functions.arn_as_given(name)}:")
 
     def update(self, params: Params) -> Params:
         mapping = self._mapping(params)

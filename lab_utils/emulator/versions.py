@@ -353,11 +353,11 @@ def refuse_stale(revision: str, params: Params) -> None:
         )
 
 
-def paged(things: list[Any], params: Params) -> tuple[list[Any], Params]:
-    """The part of a list that a request asks for, and where the next part begins."""
+def paged(things: list[Any], params: Params, most: int = 50) -> tuple[list[Any], Params]:
+    """The part of a list that a request asks for, `most` at a time, and where the next begins."""
     marker = params.get("Marker") or "0"
     if not marker.isdecimal():
         raise ApiError("InvalidParameterValueException", "Invalid Marker")
     start = int(marker)
-    stop = start + params.get("MaxItems", 50)
+    stop = start + min(params.get("MaxItems", most), most)
     return things[start:stop], {"NextMarker": str(stop)} if stop < len(things) else {}
