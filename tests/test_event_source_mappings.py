@@ -129,6 +129,25 @@ def test_the_states_of_a_life(lab, source):
     assert refusal(lab, "get_event_source_mapping", UUID=uuid)[0] == 404
 
 
+def test_a_mapping_is_modified_when_its_state_changes(lab, source):
+    function(lab, COLLECTOR)
+    functions = lab.client("lambda")
+
+    def modified(uuid):
+        return functions.get_event_source_mapping(UUID=uuid)["LastModified"]
+
+    uuid = connect(lab, source, wait=False)
+    created = modified(uuid)
+    lab.clock.advance(minutes=1)
+    enabled = modified(uuid)
+    assert timedelta(seconds=2.5) < enabled - created < timedelta(seconds=9)
+    functions.update_event_source_mapping(UUID=uuid, BatchSize=7)
+    assert lab.clock.now() - modified(uuid) < timedelta(seconds=1)
+    lab.clock.advance(minutes=1)
+    functions.delete_event_source_mapping(UUID=uuid)
+    assert lab.clock.now() - modified(uuid) < timedelta(seconds=1)
+
+
 def test_a_mapping_can_be_created_disabled(lab, source):
     function(lab, COLLECTOR)
     uuid = connect(lab, source, wait=False, Enabled=False)

@@ -97,6 +97,7 @@ class Mapping:
     """As they were asked for last."""
     state: str
     modified: int
+    """When it was updated or its state changed last (API reference)."""
     enabled: bool = True
     deleted: bool = False
     last_result: str = "No records processed"
@@ -223,7 +224,7 @@ class EventSourceMappings:
     def delete(self, params: Params) -> Params:
         mapping = self._mapping(params)
         _refuse_unsettled(mapping, "delete")
-        mapping.state = "Deleting"
+        mapping.state, mapping.modified = "Deleting", self.scheduler.now
         mapping.deleted = True
         if mapping.watching:
             mapping.source.log.off_birth(mapping)
@@ -399,7 +400,7 @@ class EventSourceMappings:
 
         def settle() -> None:
             mapping.state = "Enabled" if mapping.enabled else "Disabled"
-            mapping.active = mapping.settings
+            mapping.modified, mapping.active = self.scheduler.now, mapping.settings
             if mapping.enabled:
                 self._start(mapping)
             else:
