@@ -122,6 +122,14 @@ def test_every_figure_is_described(notebook: NotebookNode) -> None:
             assert figure.get("name"), f"cell {number}: mystnb.figure.name is missing"
 
 
+def test_a_caption_has_one_picture(notebook: NotebookNode) -> None:
+    """Whatever a figure's cell shows and doesn't print becomes a figure, of the same name."""
+    for number, cell in code_cells(notebook):
+        if "figure" in cell.metadata.get("mystnb", {}):
+            shown = [output for output in cell.outputs if output.output_type != "stream"]
+            assert len(shown) == 1, f"cell {number}: print the rest, or give it a cell of its own"
+
+
 def test_it_opens_as_promised(notebook: NotebookNode) -> None:
     opening = notebook.cells[0]
     assert opening.cell_type == "markdown"
