@@ -503,6 +503,26 @@ def test_what_a_checkpoint_has_passed_does_not_come_again(lab, source):
     assert {tuple(batch) for batch in batches(lab)[1:]} == {("2", "3")}
 
 
+def test_until_it_is_heeded_a_new_function_is_not_named():
+    slow = lu.Physics(**QUICK | {"mapping_update": (60.0, 60.0)})
+    with lu.open_lab("embedded", physics=slow) as lab:
+        deploy(lab, "all")
+        deploy(lab, "all", name="Other")
+        arn = table(lab)
+        uuid = connect(lab, arn, MaximumRetryAttempts=1, **to(queue(lab)))
+        lab.client("lambda").update_event_source_mapping(UUID=uuid, FunctionName="Other")
+        write(lab, arn, 1)
+        lab.clock.advance(seconds=30)
+        assert lab.why(uuid).startswith("Worker reads")
+        wait_for_state(lab, uuid, "Enabled")
+        write(lab, arn, 2)
+        lab.clock.advance(seconds=30)
+        assert lab.why(uuid).startswith("Other reads")
+        told = [body["requestContext"]["functionArn"] for body in messages(lab)]
+        assert [arn.rpartition(":")[2] for arn in told] == ["Worker", "Other"]
+        assert list(lab.tries()["function"]) == ["Worker"] * 2 + ["Other"] * 2
+
+
 # -- the API ------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from lab_utils.emulator.lambda_functions import Function, Functions
 from lab_utils.emulator.physics import MICROSECONDS, between
 from lab_utils.emulator.pollers import Poller
 from lab_utils.emulator.shards import Shard
-from lab_utils.emulator.versions import paged
+from lab_utils.emulator.versions import arn_of, paged
 
 if TYPE_CHECKING:
     from lab_utils.emulator.world import Region
@@ -87,8 +87,6 @@ class Mapping:
     """One event source mapping and its pollers."""
 
     uuid: str
-    function: str
-    """The function's name."""
     source: Source
     start: str
     moment: float | None
@@ -115,6 +113,11 @@ class Mapping:
     def __post_init__(self) -> None:
         self.active = self.settings
         """The settings that pollers heed: an update takes effect some time after it was asked."""
+
+    @property
+    def function(self) -> str:
+        """The name of the function that gets the records now."""
+        return self.active.function.split(":")[6]
 
     @property
     def arn(self) -> str:
@@ -156,7 +159,6 @@ class EventSourceMappings:
         destinations.check(self._world, function.role, settings.destination)
         mapping = Mapping(
             self._world.new_id(self.rng),
-            function.name,
             source,
             start,
             self._starting_moment(params, start),
@@ -209,8 +211,6 @@ class EventSourceMappings:
         if destinations.destination_of(params):
             role = function.role if function else ""
             destinations.check(self._world, role, settings.destination)
-        if function is not None:
-            mapping.function = function.name
         mapping.settings = settings
         enabled = params.get("Enabled", mapping.enabled)
         mapping.state = (
@@ -353,7 +353,7 @@ class EventSourceMappings:
         return self._region.functions
 
     def unqualified_arn(self, mapping: Mapping) -> str:
-        return f"arn:aws:lambda:{self._region.name}:{ACCOUNT}:function:{mapping.function}"
+        return arn_of(self._region.name, mapping.function)
 
     def role_of(self, mapping: Mapping) -> str:
         """The role of a mapping's function as it is now; "" if it is gone."""
