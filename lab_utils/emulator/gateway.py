@@ -289,9 +289,9 @@ class Gateway:
 
     # -- from outside of the process --------------------------------------------------------------
 
-    def arrive(self, request: Request, resume: Resume) -> None:
-        """A request of the reader's that came over HTTP: carried out as the present moment's last
-        event. Its way here took real time, so none is added to it in virtual time."""
+    def arrive(self, request: Request, resume: Resume, delay: int) -> None:
+        """A request of the reader's that came over HTTP: carried out at a moment in virtual time,
+        in microseconds from now. Its way here took real time; no other latency is added."""
 
         def carry_out() -> None:
             try:
@@ -300,7 +300,7 @@ class Gateway:
                 resume(self.refuse(request, ApiError("InternalFailure", repr(mistake), 500)))
                 raise
 
-        self._scheduler.after(0, carry_out)
+        self._scheduler.after(delay, carry_out)
 
     def _momentary_transaction(self, request: Request) -> dynamodb.Transaction | None:
         """A transaction that is in flight for no time still meets those that functions have."""

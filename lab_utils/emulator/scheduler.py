@@ -107,6 +107,8 @@ class Scheduler:
         self.env = simpy.Environment(initial_time=start)
         self.critical = 0
         self.closed = False
+        self.breath_every = BREATH_EVERY
+        """Real seconds; more where no other thread wants to run."""
         self.inside: Guest | None = None
         """The guest whose code the lab's thread runs now, for threads that this code started."""
         self._thread = threading.get_ident()
@@ -264,7 +266,7 @@ class Scheduler:
     def _step(self) -> None:
         self._heed_interrupt()
         self.env.step()
-        if time.perf_counter() - self._last_breath > BREATH_EVERY:
+        if time.perf_counter() - self._last_breath > self.breath_every:
             time.sleep(BREATH)
             self._last_breath = time.perf_counter()
 

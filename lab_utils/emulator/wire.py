@@ -11,7 +11,7 @@ import binascii
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -125,6 +125,11 @@ def unchunked(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], byt
 NEWER_VALUES = {"ShardIteratorType": ("AT_TIMESTAMP",)}
 """What AWS knows and the pinned service models do not yet (AT_TIMESTAMP: since October 2026)."""
 
+_FAILED = "failed to satisfy constraint: Member must"
+
+Path = tuple["Path", "str | int"] | None
+"""Where a value stands in a request: in what, and by which name or (from 1) number in it."""
+
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "structure": (dict,),
     "map": (dict,),
@@ -150,83 +155,95 @@ def validate(shape: Shape | None, params: Params, code: str = "ValidationExcepti
         return
     _check_types(shape, params)
     errors: list[str] = []
-    _check_constraints(shape, params, "", errors)
+    _check_constraints(shape, params, None, errors)
     if errors:
         count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''} detected: "
         raise ApiError(code, count + "; ".join(errors))
 
 
 def _check_types(shape: Shape, value: Any) -> None:
-    if value is None:
-        return
     kind = shape.type_name
-    if not _fits(kind, value):
+    if type(value) not in _JSON_TYPES.get(kind, (type(value),)):
         raise ApiError(
             "SerializationException", f"{type(value).__name__} cannot be converted to {shape.name}"
         )
     if kind == "structure":
-        for name, member in shape.members.items():
-            _check_types(member, value.get(name))
+        members = shape.members
+        for name, given in value.items():
+            if given is not None and name in members:
+                _check_types(members[name], given)
     elif kind == "list":
         for each in value:
-            _check_types(shape.member, each)
+            if each is not None:
+                _check_types(shape.member, each)
     elif kind == "map":
         for each in value.values():
-            _check_types(shape.value, each)
+            if each is not None:
+                _check_types(shape.value, each)
 
 
-def _fits(kind: str, value: Any) -> bool:
-    expected = _JSON_TYPES.get(kind, (object,))
-    return isinstance(value, expected) and (not isinstance(value, bool) or bool in expected)
-
-
-def _check_constraints(shape: Shape, value: Any, path: str, errors: list[str]) -> None:
+def _check_constraints(shape: Shape, value: Any, path: Path, errors: list[str]) -> None:
     if value is None:
         return
-    limits = shape.metadata
-    complain = f"Value '{_shown(value)}' at '{path}' failed to satisfy constraint: Member must "
-    if shape.type_name == "structure":
+    kind = shape.type_name
+    if kind == "structure":
         _check_members(shape, value, path, errors)
-    elif shape.type_name == "list":
-        _check_length(len(value), limits, complain, errors)
+        return
+    for requirement in _unmet(kind, shape, value):
+        errors.append(f"Value '{_shown(value)}' at '{_spelled(path)}' {_FAILED} {requirement}")
+    if kind == "list":
         for number, each in enumerate(value, start=1):
-            _check_constraints(shape.member, each, f"{path}.{number}.member", errors)
-    elif shape.type_name in ("integer", "long"):
-        if "min" in limits and value < limits["min"]:
-            errors.append(f"{complain}have value greater than or equal to {limits['min']}")
-        if "max" in limits and value > limits["max"]:
-            errors.append(f"{complain}have value less than or equal to {limits['max']}")
-    elif shape.type_name == "string":
-        _check_string(shape, value, complain, errors)
+            _check_constraints(shape.member, each, (path, number), errors)
 
 
-def _check_members(shape: Shape, value: Params, path: str, errors: list[str]) -> None:
+def _check_members(shape: Shape, value: Params, path: Path, errors: list[str]) -> None:
+    required = getattr(shape, "required_members", ())
     for name, member in shape.members.items():
-        inner = f"{path}.{_camel(name)}" if path else _camel(name)
-        if value.get(name) is None and name in getattr(shape, "required_members", ()):
-            errors.append(
-                f"Value null at '{inner}' failed to satisfy constraint: Member must not be null"
-            )
-        _check_constraints(member, value.get(name), inner, errors)
+        given = value.get(name)
+        if given is not None:
+            _check_constraints(member, given, (path, name), errors)
+        elif name in required:
+            place = _spelled((path, name))
+            errors.append(f"Value null at '{place}' {_FAILED} not be null")
 
 
-def _check_string(shape: Shape, value: str, complain: str, errors: list[str]) -> None:
+def _unmet(kind: str, shape: Shape, value: Any) -> Iterable[str]:
+    """What a model asks of a value and does not find."""
+    limits = shape.metadata
+    if not limits:
+        return ()
+    if kind in ("integer", "long"):
+        return _out_of_bounds("value", value, limits)
+    if kind == "list":
+        return _out_of_bounds("length", len(value), limits)
+    return _unmet_by_text(shape, value) if kind == "string" else ()
+
+
+def _unmet_by_text(shape: Shape, value: str) -> Iterable[str]:
     limits = shape.metadata
     if "enum" in limits:
         if value not in limits["enum"] and value not in NEWER_VALUES.get(shape.name, ()):
-            errors.append(f"{complain}satisfy enum value set: [{', '.join(limits['enum'])}]")
+            yield f"satisfy enum value set: [{', '.join(limits['enum'])}]"
         return
-    _check_length(len(value), limits, complain, errors)
+    yield from _out_of_bounds("length", len(value), limits)
     pattern = _pattern(limits["pattern"]) if "pattern" in limits else None
     if pattern and not pattern.fullmatch(value):
-        errors.append(f"{complain}satisfy regular expression pattern: {limits['pattern']}")
+        yield f"satisfy regular expression pattern: {limits['pattern']}"
 
 
-def _check_length(length: int, limits: Mapping[str, Any], complain: str, errors: list[str]) -> None:
-    if "min" in limits and length < limits["min"]:
-        errors.append(f"{complain}have length greater than or equal to {limits['min']}")
-    if "max" in limits and length > limits["max"]:
-        errors.append(f"{complain}have length less than or equal to {limits['max']}")
+def _out_of_bounds(what: str, size: int, limits: Mapping[str, Any]) -> Iterable[str]:
+    if "min" in limits and size < limits["min"]:
+        yield f"have {what} greater than or equal to {limits['min']}"
+    if "max" in limits and size > limits["max"]:
+        yield f"have {what} less than or equal to {limits['max']}"
+
+
+def _spelled(path: Path) -> str:
+    steps: list[str] = []
+    while path is not None:
+        path, step = path
+        steps.append(f"{step}.member" if isinstance(step, int) else _camel(step))
+    return ".".join(reversed(steps))
 
 
 @lru_cache(maxsize=512)

@@ -75,9 +75,7 @@ class Front:
             if not waiting.done():  # whoever asked may be gone
                 waiting.set_result(answer)
 
-        self._pace.keep_up()
-        self._gateway.arrive(request, resume)
-        self._pace.finish_moment()
+        self._pace.let_in(lambda delay: self._gateway.arrive(request, resume, delay))
         try:
             return await waiting
         except asyncio.CancelledError:

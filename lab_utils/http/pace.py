@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 import traceback
@@ -28,23 +29,36 @@ class Pace:
         self._scheduler, self._interrupted = scheduler, interrupted
         self._speed, self._slice = speed, max(1, microseconds(TICK * speed))
         self._origin, self._began = scheduler.now, time.monotonic()
+        scheduler.breath_every = math.inf  # the one thread gives way to others when it has no work
 
-    def keep_up(self, patience: float = PATIENCE) -> None:
-        """Let happen what is due, for at most about so many seconds."""
-        began = time.monotonic()
-        due = self._origin + microseconds((began - self._began) * self._speed)
-        while self._scheduler.now < due and time.monotonic() - began <= patience:
-            self._run(min(due, self._scheduler.now + self._slice))
+    def let_in(self, arrive: Callable[[int], None]) -> None:
+        """Let something arrive, in so many microseconds from now, and happen.
 
-    def finish_moment(self) -> None:
-        """Let happen what is to happen at the present virtual moment."""
-        self._run(self._scheduler.now)
+        It arrives at the moment that is due; in a world that has fallen behind, at the moment to
+        which this one has caught up.
+        """
+        due = self._due()
+        if due - self._scheduler.now > self._slice:
+            self._catch_up(due, PATIENCE)
+            due = self._scheduler.now
+        arrive(max(0, due - self._scheduler.now))
+        self._run(max(due, self._scheduler.now))
 
     async def keep(self) -> None:
         """Move the world for ever."""
         while True:
-            self.keep_up(TICK)
+            self._catch_up(self._due(), TICK)
             await asyncio.sleep(TICK)
+
+    def _due(self) -> int:
+        """The moment of the world that real time has come to."""
+        return self._origin + microseconds((time.monotonic() - self._began) * self._speed)
+
+    def _catch_up(self, due: int, patience: float) -> None:
+        """Let happen what is due, for at most about so many seconds."""
+        enough = time.monotonic() + patience
+        while self._scheduler.now < due and time.monotonic() <= enough:
+            self._run(min(due, self._scheduler.now + self._slice))
 
     def _run(self, moment: int) -> None:
         """A mistake in one event is told, and does not end the world for all others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import signal
@@ -12,9 +13,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lab_utils.emulator.scheduler import GARBAGE_EVERY
 from lab_utils.emulator.world import World
 from lab_utils.errors import LabError
 from lab_utils.http.front import Front
@@ -29,6 +33,39 @@ STOPPED_AFTER = 1.8
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
+
+
+class Corked:
+    """A transport that sends what is written in one go in one packet: head and body of an answer
+    come apart from uvicorn, and would wake the client twice."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._waiting:
+            self._transport.write(b"".join(self._waiting))
+            self._waiting.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP as uvicorn speaks it, with fewer and larger packets."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(cast("asyncio.Transport", Corked(transport, self.loop)))
 
 
 class Server(uvicorn.Server):
@@ -75,7 +112,7 @@ async def _serve(listening: socket.socket, speed: float) -> None:
     server = Server(
         uvicorn.Config(
             Front(world, pace),
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -91,6 +128,8 @@ async def _serve(listening: socket.socket, speed: float) -> None:
         _address(listening),
     )
     _stop_on_signals(server)
+    gc.freeze()  # what is there now stays
+    gc.set_threshold(GARBAGE_EVERY, *gc.get_threshold()[1:])
     moving = asyncio.create_task(pace.keep())
     await server.serve([listening])
     moving.cancel()
