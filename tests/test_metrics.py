@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from running import COLLECTOR, connect, function, invoke, send, stream
+from running import COLLECTOR, connect, function, invoke, send, stream, wait_for_state
 
 from lab_utils.emulator.physics import MICROSECONDS
 from lab_utils.emulator.sessions import make_client
@@ -48,6 +48,22 @@ def test_invocations_errors_and_durations_are_counted(lab):
     assert [round(each) for each in read(lab, "Duration", "Maximum")] == [10_000]
     assert [round(each) for each in read(lab, "Duration", "Minimum")] == [1_000]
     assert read(lab, "Duration", "SampleCount") == [3]
+
+
+def test_word_of_a_mapping_that_did_not_arrive_is_counted(lab):
+    """The Developer Guide: for streams, too; for want of permission or of the destination."""
+    function(lab, "def handler(event, context): raise ValueError")
+    lab.client("sqs").create_queue(QueueName="there")
+    uuid = connect(lab, stream(lab), MaximumRetryAttempts=0)
+    for name in ("there", "nowhere"):
+        arn = f"arn:aws:sqs:us-east-1:123456789012:{name}"
+        lab.client("lambda").update_event_source_mapping(
+            UUID=uuid, DestinationConfig={"OnFailure": {"Destination": arn}}
+        )
+        wait_for_state(lab, uuid, "Enabled")
+        send(lab, "a")
+        lab.clock.advance(minutes=1)
+        assert sum(read(lab, "DestinationDeliveryFailures")) == (name == "nowhere")
 
 
 def test_reading_changes_nothing_and_counting_goes_on(lab):

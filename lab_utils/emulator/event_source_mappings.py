@@ -387,11 +387,14 @@ class EventSourceMappings:
 
         Tells whether the destination has it; False if there is none.
         """
-        destination, role = mapping.active.destination, self.role_of(mapping)
-        if not destination or not role:
+        arn, function = mapping.active.destination, self.functions.find(mapping.active.function)
+        if not arn or function is None:
             return False
         key = self._world.new_id(self._destination_ids)
-        return destinations.send(self._world, self._region.name, role, destination, given_up, key)
+        told = destinations.send(self._world, self._region.name, function.role, arn, given_up, key)
+        if not told:
+            self.functions.count(function, "DestinationDeliveryFailures", 1)
+        return told
 
     # -- the life of a mapping ------------------------------------------------------------------
 
