@@ -470,13 +470,17 @@ def test_what_is_not_modelled_is_refused_and_says_so(lab, source, change):
     assert state(lab, uuid) == "Enabled"
 
 
-def test_a_mapping_from_a_queue_is_not_modelled(lab):
+@pytest.mark.parametrize(
+    ("resource", "named"),
+    [("sqs:{}:q", "sqs"), ("kinesis:{}:stream/Stream/consumer/C:1", "fan-out")],
+)
+def test_a_mapping_from_a_queue_or_a_consumer_is_not_modelled(lab, resource, named):
     function(lab, COLLECTOR)
-    status, _, message = refusal(
-        lab, EventSourceArn="arn:aws:sqs:us-east-1:123456789012:q", FunctionName="Worker"
-    )
+    stream(lab)
+    arn = "arn:aws:" + resource.format("us-east-1:123456789012")
+    status, _, message = refusal(lab, EventSourceArn=arn, FunctionName="Worker")
     assert status == 501
-    assert "sqs" in message
+    assert named in message
 
 
 def test_defaults_may_be_spelled_out(lab, source):

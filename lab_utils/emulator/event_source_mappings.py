@@ -141,10 +141,7 @@ class EventSourceMappings:
 
     def create(self, params: Params) -> Params:
         arn = params.get("EventSourceArn", "")
-        if not arn.startswith(("arn:aws:kinesis:", "arn:aws:dynamodb:")):
-            if arn.startswith("arn:aws:"):
-                raise not_modelled(f"A mapping from {arn.split(':')[2]}", "Lambda")
-            raise _invalid("Unrecognized event source.")
+        _refuse_other_sources(arn)
         destinations.destination_of(params)
         start = _starting_position(params, arn)
         function = self.functions.find(params["FunctionName"])
@@ -483,6 +480,17 @@ def _cannot_access(arn: str) -> str:
         f"Cannot access stream {arn}. Please ensure the role can perform the "
         f"{listed} Actions on your stream in IAM."
     )
+
+
+def _refuse_other_sources(arn: str) -> None:
+    """Refuse whatever is no stream of DynamoDB or Kinesis."""
+    if not arn.startswith("arn:aws:"):
+        raise _invalid("Unrecognized event source.")
+    service, resource = arn.split(":", 5)[2::3]
+    if service not in ("dynamodb", "kinesis"):
+        raise not_modelled(f"A mapping from {service}", "Lambda")
+    if service == "kinesis" and "/consumer/" in resource:
+        raise not_modelled("A mapping from a consumer (enhanced fan-out)", "Lambda")
 
 
 def _starting_position(params: Params, arn: str) -> str:
