@@ -30,6 +30,7 @@ TOPICS = (
     "mappings",
     "parallelism",
     "failures",
+    "kinesis",
 )
 WIDTH = 76
 
