@@ -95,8 +95,10 @@ def test_a_disabled_mapping_and_a_paused_one(lab):
     function(lab, COLLECTOR)
     uuid = connect(lab, table(lab))
     lab.client("lambda").update_event_source_mapping(UUID=uuid, Enabled=False)
-    assert "It is disabled" in why(lab, uuid)
+    assert "It is Disabling" in why(lab, uuid), "and reads on until then"
+    assert "nothing is read" not in why(lab, uuid)
     wait_for_state(lab, uuid, "Disabled")
+    assert "It is disabled" in why(lab, uuid)
     assert "4 shards not read at present" in why(lab, uuid)
 
 
@@ -135,6 +137,15 @@ def test_a_limit_that_is_in_use(lab):
     assert "reserved concurrency of 1 is in use" in words
     assert "with the function since" in words
     assert "throttled" in words
+
+
+def test_the_accounts_limit_that_is_in_use():
+    with lu.open_lab("embedded", physics=lu.Physics(account_concurrency=1)) as lab:
+        function(lab, SLOW, timeout=10)
+        uuid = connect(lab, stream(lab, shards=3))
+        send(lab, *[f"d{number}" for number in range(30)])
+        lab.clock.advance(seconds=3)
+        assert "The account's concurrency is in use" in why(lab, uuid)
 
 
 def test_a_batch_that_fails_and_one_that_is_collected(lab):

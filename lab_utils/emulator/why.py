@@ -51,7 +51,7 @@ def _about_the_mapping(mappings: EventSourceMappings, mapping: Mapping) -> Itera
         yield "It is still being created: no shard is read yet."
         if mapping.enabled and mapping.start == "LATEST":
             yield "LATEST is decided when polling starts: what is written until then is missed."
-    elif not mapping.enabled:
+    elif mapping.state == "Disabled":
         yield "It is disabled: nothing is read, and records expire meanwhile. Enable it."
     elif mapping.state != "Enabled":
         yield f"It is {mapping.state}: the settings that were asked for are not heeded yet."
@@ -61,8 +61,9 @@ def _about_the_mapping(mappings: EventSourceMappings, mapping: Mapping) -> Itera
     elif function.reserved == 0:
         yield "The function's reserved concurrency is 0: every invocation is throttled."
     elif any(lane.doing == "throttled" for lane in _lanes(mapping)):
-        limit = f"reserved concurrency of {function.reserved}" if function.reserved else "limit"
-        yield f"The function's {limit} is in use: lanes are throttled and ask again."
+        own = f"function's reserved concurrency of {function.reserved}"
+        limit = own if function.reserved else "account's concurrency"
+        yield f"The {limit} is in use: lanes are throttled and ask again."
     if any(poller.refused for poller in mapping.pollers.values()):
         yield "The function's role may not read the stream (any more): nothing is read."
 
