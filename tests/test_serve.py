@@ -485,11 +485,18 @@ GOOD = b"GET /_localstack/health HTTP/1.1\r\nhost: here\r\n\r\n"
         b"\x16\x03\x01\x02\x00\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/3.0\r\n\r\nSM\r\n\r\n",
     ],
 )
 def test_what_is_no_http(served: Served, nonsense: bytes) -> None:
     assert exchange(served, nonsense).startswith(b"HTTP/1.1 4")
+
+
+def test_who_begins_with_http_2_is_answered_in_it(served: Served) -> None:
+    settings = b"\0\0\0\x04\0\0\0\0\0"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        assert connection.recv(100)[3] == settings[3]
 
 
 def test_one_connection_for_many_requests_and_for_pipelined_ones(served: Served) -> None:

@@ -36,6 +36,12 @@ class Front:
     def __init__(self, world: World, pace: Pace) -> None:
         self._world, self._gateway, self._pace = world, world.gateway, pace
         self._addresses = Addresses(world.session, world.home)
+        self._waiting: set[asyncio.Future[HttpAnswer]] = set()
+
+    def stop(self) -> None:
+        """Tell those who wait that nothing will come any more."""
+        for waiting in self._waiting:
+            waiting.cancel()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         answer = await self._answer(scope, receive)
@@ -76,10 +82,13 @@ class Front:
                 waiting.set_result(answer)
 
         self._pace.let_in(lambda delay: self._gateway.arrive(request, resume, delay))
+        self._waiting.add(waiting)
         try:
             return await waiting
         except asyncio.CancelledError:
             raise ApiError("ServiceUnavailable", "The lab is being stopped.", 503) from None
+        finally:
+            self._waiting.discard(waiting)
 
     def _in_cbor(self, content_type: str, request: Request, answer: HttpAnswer) -> HttpAnswer:
         """The answer in the client's own format; CloudWatch's are in it already."""

@@ -13,16 +13,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lab_utils.emulator.scheduler import GARBAGE_EVERY
 from lab_utils.emulator.world import World
 from lab_utils.errors import LabError
 from lab_utils.http.front import Front
 from lab_utils.http.pace import Pace
+from lab_utils.http.protocol import Protocol
 
 KEEP_ALIVE = 75
 """Seconds for which an idle connection stays open: longer than clients keep theirs."""
@@ -35,45 +34,12 @@ BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
 
-class Corked:
-    """A transport that sends what is written in one go in one packet: head and body of an answer
-    come apart from uvicorn, and would wake the client twice."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._waiting: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._send)
-        self._waiting.append(data)
-
-    def close(self) -> None:
-        self._send()
-        self._transport.close()
-
-    def _send(self) -> None:
-        if self._waiting:
-            self._transport.write(b"".join(self._waiting))
-            self._waiting.clear()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP as uvicorn speaks it, with fewer and larger packets."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(cast("asyncio.Transport", Corked(transport, self.loop)))
-
-
 class Server(uvicorn.Server):
     """uvicorn's server, which says when it is ready and leaves the signals to us."""
 
-    def __init__(self, config: uvicorn.Config, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front, address: str) -> None:
         super().__init__(config)
-        self._address = address
+        self._front, self._address = front, address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -85,6 +51,7 @@ class Server(uvicorn.Server):
 
     def stop(self) -> None:
         self.should_exit = True
+        self._front.stop()
 
 
 def serve(host: str, port: int, speed: float) -> None:
@@ -109,9 +76,10 @@ async def _serve(listening: socket.socket, speed: float) -> None:
     world = World(start=datetime.now(UTC))
     server: Server
     pace = Pace(world.scheduler, speed, interrupted=lambda: server.stop())
+    front = Front(world, pace)
     server = Server(
         uvicorn.Config(
-            Front(world, pace),
+            front,
             http=Protocol,
             ws="none",
             lifespan="off",
@@ -125,6 +93,7 @@ async def _serve(listening: socket.socket, speed: float) -> None:
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=LAST_WORDS,
         ),
+        front,
         _address(listening),
     )
     _stop_on_signals(server)
