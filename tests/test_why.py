@@ -196,6 +196,21 @@ def test_records_that_expired_are_said_to_be_lost(lab):
     assert "2 records expired before they were done with: they are lost" in why(lab, uuid)
 
 
+def test_records_that_expired_before_they_were_read_are_said_to_be_lost(lab):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, stream(lab))
+    functions = lab.client("lambda")
+    functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+    wait_for_state(lab, uuid, "Disabled")
+    send(lab, "a", "b", key="k")
+    lab.clock.advance(hours=25)
+    send(lab, "c", key="k")
+    functions.update_event_source_mapping(UUID=uuid, Enabled=True)
+    lab.clock.advance(minutes=1)
+    assert got(lab) == ["c"]
+    assert "2 records expired before they were done with: they are lost" in why(lab, uuid)
+
+
 def test_children_wait_for_their_parents(lab):
     function(lab, BAD)
     uuid = connect(lab, table(lab))
