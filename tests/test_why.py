@@ -91,6 +91,20 @@ def test_filters_that_keep_everything_out(lab):
     assert not len(lab.invocations())
 
 
+def test_what_is_read_again_after_a_pause_is_told_once(lab):
+    function(lab, "import time\ndef handler(event, context): time.sleep(2)")
+    arn = stream(lab)
+    pattern = json.dumps({"partitionKey": ["wanted"]})
+    uuid = connect(lab, arn, BatchSize=1, FilterCriteria={"Filters": [{"Pattern": pattern}]})
+    send(lab, *"abcdef", key="wanted")
+    send(lab, *"xyz", key="other")
+    lab.clock.advance(seconds=3)
+    for enabled in (False, True):
+        lab.client("lambda").update_event_source_mapping(UUID=uuid, Enabled=enabled)
+        lab.clock.advance(seconds=10)
+    assert "kept out 3 of 9 records" in why(lab, uuid)
+
+
 def test_a_disabled_mapping_and_a_paused_one(lab):
     function(lab, COLLECTOR)
     uuid = connect(lab, table(lab))

@@ -54,8 +54,10 @@ class Poller:
         self.refused = False
         """Whether the function's role was not allowed to read, when it last was to."""
         self.polled = self.filtered = self.throttled = self.skipped = 0
-        """Records read, and kept out by filters; polls refused, as the shard had too many readers;
-        records that were gone before they could be read."""
+        """Records read, and kept out by filters, each counted once; polls refused, as the shard had
+        too many readers; records that were gone before they could be read."""
+        self._furthest = position
+        """Up to where the shard was ever read."""
         self.lanes: list[Lane] = []
         self.window: TumblingWindow | None = None
         self._hungry: list[Lane] = []
@@ -244,9 +246,9 @@ class Poller:
         self.skipped += start - self.read_to
         records = self.shard.read(start, source.read_records, source.read_bytes)
         self.read_to = start + len(records)
-        self.polled += len(records)
-        self.mappings.count(self.mapping, "PolledEventCount", len(records))
-        self._deal(start, records)
+        kept = self._kept(start, records)
+        self._count(start, len(records), kept)
+        self._deal(kept)
         hungry, self._hungry = self._hungry, []
         for lane in hungry:
             if lane.queue or self.drained:
@@ -255,22 +257,31 @@ class Poller:
                 self._hungry.append(lane)
         self.checkpoint()
 
-    def _deal(self, start: int, records: list[Record]) -> None:
-        """Put each record into the lane of its key.
+    def _kept(self, start: int, records: list[Record]) -> list[tuple[int, Record]]:
+        """The records that the filters let pass, with their positions.
 
         What the filters keep out is gone without a trace, and is behind the poller like what the
         function was given.
         """
         wanted = enumerate(records, start)
-        if self.mapping.active.filters:
-            passes, envelope = self.mapping.active.filters.match, self.mapping.source.envelope
-            role = self.mappings.role_of(self.mapping)
-            kept = [each for each in wanted if passes(envelope(self.shard, each[1], role))]
-            gone = len(records) - len(kept)
-            self.filtered += gone
-            self.mappings.count(self.mapping, "FilteredOutEventCount", gone)
-        else:
-            kept = list(wanted)
+        if not self.mapping.active.filters:
+            return list(wanted)
+        passes, envelope = self.mapping.active.filters.match, self.mapping.source.envelope
+        role = self.mappings.role_of(self.mapping)
+        return [each for each in wanted if passes(envelope(self.shard, each[1], role))]
+
+    def _count(self, start: int, read: int, kept: list[tuple[int, Record]]) -> None:
+        """Count what was read; for CloudWatch, once more if it is read again (assumed)."""
+        self.mappings.count(self.mapping, "PolledEventCount", read)
+        self.mappings.count(self.mapping, "FilteredOutEventCount", read - len(kept))
+        fresh = max(start, self._furthest)
+        self._furthest = max(self._furthest, self.read_to)
+        new = self._furthest - fresh
+        self.polled += new
+        self.filtered += new - sum(place >= fresh for place, _ in kept)
+
+    def _deal(self, kept: list[tuple[int, Record]]) -> None:
+        """Put each record into the lane of its key."""
         if len(self.lanes) == 1:
             self.lanes[0].queue.extend(kept)
             return
