@@ -79,3 +79,21 @@ def serving(*options: str) -> Iterator[Served]:
             process.communicate()
             raise
     assert complaints == "", complaints
+
+
+def sign(service: str, region: str = "us-east-1") -> str:
+    """The header of a signature, which nobody verifies."""
+    scope = f"anybody/20260101/{region}/{service}/aws4_request"
+    return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+
+
+def make_table(dynamodb: Any, name: str, **settings: Any) -> dict[str, Any]:
+    """An on-demand table; its description."""
+    described = dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        **settings,
+    )
+    return dict(described["TableDescription"])

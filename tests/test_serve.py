@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import signal
@@ -22,7 +23,7 @@ import cbor2
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from running import EVERYTHING, code_of
-from serving import Served, environment, serving, start
+from serving import Served, environment, make_table, serving, sign, start
 
 import lab_utils as lu
 from lab_utils.emulator.gateway import SERVICES
@@ -45,11 +46,6 @@ TRUST = {
 def served() -> Iterator[Served]:
     with serving("--speed", "60") as server:
         yield server
-
-
-def sign(service: str, region: str = "us-east-1") -> str:
-    scope = f"anybody/20260101/{region}/{service}/aws4_request"
-    return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
 
 
 def raw(
@@ -370,6 +366,37 @@ def test_an_error_in_cbor(served: Served) -> None:
     )
 
 
+def test_cloudwatch_in_each_of_its_protocols(served: Served) -> None:
+    told = {"Namespace": "Lab", "MetricData": [{"MetricName": "m", "Value": 1.0}]}
+
+    def rpc(operation: str, members: Any) -> tuple[int, Any]:
+        status, headers, body = raw(
+            served,
+            path=f"/service/GraniteServiceVersion20100801/operation/{operation}",
+            body=gzip.compress(cbor2.dumps(members)),
+            service="monitoring",
+            smithy_protocol="rpc-v2-cbor",
+            content_type="application/cbor",
+            content_encoding="gzip",
+        )
+        assert headers["smithy-protocol"] == "rpc-v2-cbor"
+        return status, cbor2.loads(body)
+
+    assert rpc("PutMetricData", told) == (200, {})
+    status, found = rpc("ListMetrics", {"Namespace": "Lab"})
+    assert [each["MetricName"] for each in found["Metrics"]] == ["m"]
+    status, refusal = rpc("PutDashboard", {})
+    assert (status, refusal["__type"]) == (501, "NotImplemented")
+    _, _, body = raw(
+        served,
+        body=b"Action=ListMetrics&Version=2010-08-01&Namespace=Lab",
+        service="monitoring",
+        content_type="application/x-www-form-urlencoded",
+    )
+    assert b"<MetricName>m</MetricName>" in body
+    assert served.client("cloudwatch").list_metrics(Namespace="Lab")["Metrics"]
+
+
 @pytest.mark.parametrize("body", [b"\xff", b"\x81", b"\xc1\x61x", b"{}", b"\xa1\x41k\x01"])
 def test_what_is_no_cbor(served: Served, body: bytes) -> None:
     status, _, answer = raw(
@@ -516,17 +543,6 @@ def test_an_upgrade_that_is_not_offered_is_no_obstacle(served: Served) -> None:
 
 
 # -- the same world -------------------------------------------------------------------------------
-
-
-def make_table(dynamodb: Any, name: str, **settings: Any) -> dict[str, Any]:
-    described = dynamodb.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        **settings,
-    )
-    return dict(described["TableDescription"])
 
 
 def deploy(served: Served, name: str, source: str) -> None:

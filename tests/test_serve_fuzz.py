@@ -13,8 +13,7 @@ import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving import Served, serving
-from test_serve import make_table, sign
+from serving import Served, make_table, serving, sign
 
 from lab_utils.emulator.gateway import BACKED, MODELLED
 from lab_utils.http.addressed import TARGETS, VERSIONS

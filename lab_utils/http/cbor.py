@@ -16,8 +16,9 @@ from botocore.model import Shape
 from lab_utils.emulator.errors import ApiError
 
 KINESIS = "application/x-amz-cbor-1.1"
-CONTENT_TYPES = (KINESIS, "application/cbor")
-"""Kinesis' and, in requests that MiniStack understands as they are, CloudWatch's."""
+RPC = "application/cbor"
+"""CloudWatch's, in requests that MiniStack understands as they are."""
+CONTENT_TYPES = (KINESIS, RPC)
 MOMENT = 1
 """CBOR's tag of a time."""
 

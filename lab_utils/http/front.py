@@ -99,6 +99,8 @@ class Front:
             model = self._world.session.get_service_model(request.service)
             shape = model.operation_model(request.operation).output_shape
         headers = answer.headers | {"content-type": content_type}
+        if content_type == cbor.RPC:
+            headers["smithy-protocol"] = "rpc-v2-cbor"
         return HttpAnswer(answer.status, headers, cbor.from_json(answer.body, shape))
 
 
