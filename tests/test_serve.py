@@ -355,6 +355,17 @@ def test_records_in_cbor_are_bytes_and_times_are_milliseconds(served: Served) ->
     assert listed["StreamDescription"]["StreamCreationTimestamp"].timestamp() * 1000 == created
 
 
+@pytest.mark.parametrize("kind", ["application/x-amz-cbor-1.1", "application/cbor"])
+def test_an_object_that_is_cbor_is_left_as_it_is(served: Served, kind: str) -> None:
+    s3 = served.client("s3")
+    s3.create_bucket(Bucket="binaries")
+    s3.put_object(Bucket="binaries", Key="key", Body=b"\xa1\x01\x02", ContentType=kind)
+    got = s3.get_object(Bucket="binaries", Key="key")
+    assert (got["Body"].read(), got["ContentType"]) == (b"\xa1\x01\x02", kind)
+    functions = raw(served, "GET", "/2015-03-31/functions", service="lambda", content_type=kind)
+    assert "Functions" in json.loads(functions[2])
+
+
 def test_an_error_in_cbor(served: Served) -> None:
     """Facts 41 and 42."""
     assert in_cbor(served, "DescribeStream", {"StreamName": "wrong-stream-name"}) == (

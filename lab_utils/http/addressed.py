@@ -68,6 +68,17 @@ class Incoming:
     def content_type(self) -> str:
         return self.headers.get("content-type", "")
 
+    @property
+    def names_target(self) -> bool:
+        """Whether it says itself which operation it is for, as JSON and CBOR requests do."""
+        return "x-amz-target" in self.headers or "smithy-protocol" in self.headers
+
+    @property
+    def cbor(self) -> str | None:
+        """The kind of CBOR that it speaks; an object in a bucket may be CBOR and says nothing."""
+        kind = self.content_type
+        return kind if kind in cbor.CONTENT_TYPES and self.names_target else None
+
 
 @dataclass(eq=False)
 class Refusal(Exception):
@@ -123,9 +134,8 @@ class Addresses:
             service = self._service(incoming, scope)
         except ApiError:
             signed = _signed(scope)
-            names_itself = signed or _names_target(incoming)
-            service = signed if signed in BACKED or signed in MODELLED else ""
-            service = service if names_itself else "s3"
+            known = signed if signed in SERVICES.values() else ""
+            service = known if signed or incoming.names_target else "s3"
         return Request(
             service, "", self.home, incoming.method, incoming.path, {}, incoming.headers, b""
         )
@@ -135,7 +145,7 @@ class Addresses:
     def _service(self, incoming: Incoming, scope: list[str] | None) -> str:
         """The service, as the request itself names it, or else its signature."""
         signed = _signed(scope)
-        if _names_target(incoming):
+        if incoming.names_target:
             prefix = _target(incoming)[0]
             if prefix not in TARGETS:
                 raise _unknown_operation()
@@ -156,7 +166,7 @@ class Addresses:
     def _operation(self, service: str, incoming: Incoming) -> str:
         if service in ("lambda", "s3"):
             return self._by_path(service, incoming)
-        if _names_target(incoming):
+        if incoming.names_target:
             operation = _target(incoming)[1]
             if incoming.method != "POST" or not self._exists(service, operation):
                 raise _unknown_operation()
@@ -230,10 +240,10 @@ class Addresses:
             headers.pop(name, None)
         if "content-encoding" in headers:
             headers, body = _decoded(service, headers, body)
-        if incoming.content_type.startswith(cbor.KINESIS):
+        if incoming.cbor == cbor.KINESIS:
             body = cbor.to_json(body)
             headers["content-type"] = "application/x-amz-json-1.1"
-        if service in LENIENT and _names_target(incoming):
+        if service in LENIENT and incoming.names_target:
             wire.parse_json(body if "x-amz-target" in headers else cbor.to_json(body))
         query = incoming.query
         if query:
@@ -269,10 +279,6 @@ def _scope(incoming: Incoming) -> list[str] | None:
 def _signed(scope: list[str] | None) -> str:
     """The service that a signature is for."""
     return SIGNED_AS.get(scope[-2], scope[-2]) if scope else ""
-
-
-def _names_target(incoming: Incoming) -> bool:
-    return "x-amz-target" in incoming.headers or "smithy-protocol" in incoming.headers
 
 
 def _target(incoming: Incoming) -> tuple[str, str]:

@@ -56,7 +56,11 @@ def _natural(shape: Shape, value: Any) -> Any:
     if kind == "timestamp":
         return cbor2.CBORTag(MOMENT, round(value * 1000))
     if kind == "structure":
-        return {name: _natural(shape.members[name], each) for name, each in value.items()}
+        members = shape.members
+        return {
+            name: _natural(members[name], each) if name in members else each
+            for name, each in value.items()
+        }
     if kind == "list":
         return [_natural(shape.member, each) for each in value]
     if kind == "map":

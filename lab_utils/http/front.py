@@ -26,6 +26,7 @@ LARGEST_HEAD = 64 * 1024
 """Bytes of a path, its query and the headers."""
 BODY_TIMEOUT = 30.0
 """Real seconds within which a body must have come."""
+STOPPING = ApiError("ServiceUnavailable", "The lab is being stopped.", 503)
 WITHOUT_BODY = frozenset({204, 304})
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -69,9 +70,10 @@ class Front:
         except ApiError as error:
             request = self._addresses.bare(incoming)
             answer = self._gateway.refuse(request, error)
-        if incoming.content_type in cbor.CONTENT_TYPES:
-            return self._in_cbor(incoming.content_type, request, answer)
-        return answer
+        except asyncio.CancelledError:
+            request = self._addresses.bare(incoming)
+            answer = self._gateway.refuse(request, STOPPING)
+        return self._in_cbor(incoming.cbor, request, answer) if incoming.cbor else answer
 
     async def _carried_out(self, request: Request) -> HttpAnswer:
         """The answer, given at once if the request is none that waits."""
@@ -85,8 +87,6 @@ class Front:
         self._waiting.add(waiting)
         try:
             return await waiting
-        except asyncio.CancelledError:
-            raise ApiError("ServiceUnavailable", "The lab is being stopped.", 503) from None
         finally:
             self._waiting.discard(waiting)
 
@@ -137,7 +137,8 @@ def _check_head(scope: Message) -> None:
 async def _body(headers: dict[str, str], receive: Receive) -> bytes:
     """The whole body. One that is too large is read to its end and forgotten: a client that still
     sends does not look for an answer, unless it asked before it began."""
-    if "expect" in headers and int(headers.get("content-length", 0)) > LARGEST_BODY:
+    announced = headers.get("content-length", "")
+    if "expect" in headers and announced.isdecimal() and int(announced) > LARGEST_BODY:
         raise too_large()
     parts: list[bytes] = []
     size, more = 0, True

@@ -89,7 +89,7 @@ async def _serve(listening: socket.socket, speed: float) -> None:
             date_header=False,
             access_log=False,
             log_config=None,
-            log_level="critical",
+            log_level="error",
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=LAST_WORDS,
         ),
