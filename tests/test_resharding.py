@@ -368,9 +368,17 @@ def test_scaling_is_rationed(lab: Lab) -> None:
     scale(lab, 3)
 
 
-def test_a_deleted_stream_does_not_come_back_when_its_change_is_due(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lab: split(lab, 0, wait=False),
+        lambda lab: merge(lab, 0, 1, wait=False),
+        lambda lab: scale(lab, 3, wait=False),
+    ],
+)
+def test_a_deleted_stream_does_not_come_back_when_its_change_is_due(lab: Lab, change: Any) -> None:
     stream(lab, shards=2)
-    scale(lab, 4, wait=False)
+    change(lab)
     lab.client("kinesis").delete_stream(StreamName="Stream")
     stream(lab)
     lab.clock.advance(minutes=5)

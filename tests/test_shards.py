@@ -130,15 +130,12 @@ def test_the_log_forgets_a_shard_its_retention_after_it_closed() -> None:
 
 def test_births_are_told_until_nobody_wants_to_know() -> None:
     log, born = ShardLog(100), []
-
-    def note(shard: Shard) -> None:
-        born.append(shard.id)
-
-    log.on_birth(note)
+    for who in ("one", "other"):
+        log.on_birth(who, lambda shard, who=who: born.append((who, shard.id)))
     log.add(shard_with(id="a"))
-    log.off_birth(note)
+    log.off_birth("one")
     log.add(shard_with(id="b"))
-    assert born == ["a"]
+    assert born == [("one", "a"), ("other", "a"), ("other", "b")]
     assert len(log) == 2
 
 
@@ -204,3 +201,24 @@ def test_the_log_is_what_a_plain_list_would_be(steps: list[tuple[str, Any]], aft
         assert list(log.after("")) == by_id
         assert list(log.after(after)) == [each for each in by_id if each.id > after]
         assert all(log.get(each.id) is each and each.id in log for each in plain)
+
+
+def test_a_longer_retention_brings_nothing_back() -> None:
+    log = ShardLog(retention=10)
+    closed, open_ = shard_with(), shard_with(id="other")
+    for shard in (closed, open_):
+        log.add(shard)
+        for at in (0, 5):
+            shard.append(record(11 + at, at=at))
+    closed.close(6)
+    log.retain(100, now=12)
+    assert numbers(open_.records) == numbers(closed.records) == [16]
+    log.retain(3, now=12)
+    assert open_.records == []
+    assert [shard.id for shard in log] == ["other"]
+
+
+def test_a_shard_can_be_told_where_it_ends() -> None:
+    shard = shard_with(record(11))
+    shard.close(99, ending=20)
+    assert shard.ending == 20
