@@ -1324,32 +1324,48 @@ def test_a_third_mapping_takes_from_the_polls_of_all():
     assert sum(polls) == pytest.approx(600, abs=3), "ten reads a second, as Physics says"
 
 
-@pytest.mark.parametrize(("mappings", "throttled"), [(0, False), (1, False), (2, True)])
-def test_a_hand_reader_has_room_beside_one_mapping_only(mappings, throttled):
+def read_by_hand_for_a_minute(lab, arn):
+    """Read the beginning of a stream's first shard, at a mapping's pace."""
+    streams = lab.client("dynamodbstreams", Config(retries={"total_max_attempts": 1}))
+    shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    for _ in range(240):
+        streams.get_records(ShardIterator=iterator)
+        lab.clock.advance(seconds=0.24)
+
+
+@pytest.fixture
+def two_readers():
+    """A lab, a stream of one shard, and two mappings that read it."""
     physics = lu.Physics(on_demand_partitions=1, shard_read_burst=1, **QUICK)
     with lu.open_lab("embedded", physics=physics) as lab:
         arn = table(lab)
-        for number in range(mappings):
-            function(lab, COLLECTOR, f"Reader{number}")
-            connect(lab, arn, f"Reader{number}")
-        streams = lab.client("dynamodbstreams", Config(retries={"total_max_attempts": 1}))
-        (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
-        iterator = streams.get_shard_iterator(
-            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
-        )["ShardIterator"]
+        for name in ("Reader1", "Reader2"):
+            function(lab, COLLECTOR, name)
+        yield lab, arn, [connect(lab, arn, name) for name in ("Reader1", "Reader2")]
 
-        def read_for_a_minute():
-            nonlocal iterator
-            for _ in range(240):
-                iterator = streams.get_records(ShardIterator=iterator)["NextShardIterator"]
-                lab.clock.advance(seconds=0.24)
 
-        if throttled:
-            with pytest.raises(ClientError) as caught:
-                read_for_a_minute()
-            assert code_of(caught) == (400, "LimitExceededException")
-        else:
-            read_for_a_minute()
+def test_a_hand_reader_has_no_room_beside_two_mappings(two_readers):
+    lab, arn, _ = two_readers
+    with pytest.raises(ClientError) as caught:
+        read_by_hand_for_a_minute(lab, arn)
+    assert code_of(caught) == (400, "LimitExceededException")
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted", "at the shard's end"])
+def test_a_mapping_that_reads_a_shard_no_more_leaves_its_room(two_readers, how):
+    lab, arn, (first, _) = two_readers
+    functions = lab.client("lambda")
+    if how == "disabled":
+        functions.update_event_source_mapping(UUID=first, Enabled=False)
+    elif how == "deleted":
+        functions.delete_event_source_mapping(UUID=first)
+    else:
+        lab.split_partition("Source", int(lab.partitions("Source").index[0]))
+    lab.clock.advance(seconds=10)
+    read_by_hand_for_a_minute(lab, arn)
 
 
 # -- counted for CloudWatch -----------------------------------------------------------------------
