@@ -493,6 +493,25 @@ def test_a_call_with_one_malformed_record_stores_nothing(lab, kinesis):
     assert records(kinesis) == []
 
 
+def test_a_record_needs_a_partition_key(lab, kinesis):
+    """The service model lets it be left out, for streams that distribute records without it."""
+    stream(lab)
+    null = "1 validation error detected: Value null at '{}' failed to satisfy constraint: "
+    null += "Member must not be null"
+    assert refusal(kinesis.put_record, StreamName="Stream", Data=b"x") == (
+        400,
+        "ValidationException",
+        null.format("partitionKey"),
+    )
+    entries = [{"Data": b"x", "PartitionKey": "k"}, {"Data": b"x"}]
+    assert refusal(kinesis.put_records, StreamName="Stream", Records=entries) == (
+        400,
+        "ValidationException",
+        null.format("records.2.member.partitionKey"),
+    )
+    assert records(kinesis) == []
+
+
 def test_a_number_to_come_after(lab, kinesis):
     stream(lab)
     put_ = {"StreamName": "Stream", "Data": b"x", "PartitionKey": "k"}
