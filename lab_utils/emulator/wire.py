@@ -124,6 +124,8 @@ def unchunked(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], byt
 
 NEWER_VALUES = {"ShardIteratorType": ("AT_TIMESTAMP",)}
 """What AWS knows and the pinned service models do not yet (AT_TIMESTAMP: since October 2026)."""
+RECORDED_ORDERS = {"EventSourcePosition": ["LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"]}
+"""The values that AWS was seen to list in another order than its service models do."""
 
 _FAILED = "failed to satisfy constraint: Member must"
 
@@ -223,7 +225,8 @@ def _unmet_by_text(shape: Shape, value: str) -> Iterable[str]:
     limits = shape.metadata
     if "enum" in limits:
         if value not in limits["enum"] and value not in NEWER_VALUES.get(shape.name, ()):
-            yield f"satisfy enum value set: [{', '.join(limits['enum'])}]"
+            listed = RECORDED_ORDERS.get(shape.name, limits["enum"])
+            yield f"satisfy enum value set: [{', '.join(listed)}]"
         return
     yield from _out_of_bounds("length", len(value), limits)
     pattern = _pattern(limits["pattern"]) if "pattern" in limits else None
