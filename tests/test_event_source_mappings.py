@@ -407,8 +407,10 @@ def test_an_unknown_starting_position_names_those_there_are(lab, source):
     assert refused == (
         400,
         "ValidationException",
-        "1 validation error detected: Value 'invalid' at 'startingPosition' failed to satisfy "
-        "constraint: Member must satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]",
+        (
+            "1 validation error detected: Value 'invalid' at 'startingPosition' failed to satisfy "
+            "constraint: Member must satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]"
+        ),
     )
 
 
