@@ -75,6 +75,7 @@ def source(request, lab):
 
 
 def test_a_new_mapping_is_described_as_aws_does(lab, source):
+    """Facts 43, 44 and 46: the status, every member, the defaults, the ARN."""
     arn = function(lab, COLLECTOR)
     made = lab.client("lambda").create_event_source_mapping(
         EventSourceArn=source, FunctionName="Worker", StartingPosition="LATEST"
@@ -105,6 +106,7 @@ def test_a_new_mapping_is_described_as_aws_does(lab, source):
 
 
 def test_the_states_of_a_life(lab, source):
+    """Facts 49, 50 and 51: Enabled after Creating, Disabling, Deleting."""
     function(lab, COLLECTOR)
     functions = lab.client("lambda")
     uuid = connect(lab, source, wait=False)
@@ -112,6 +114,10 @@ def test_the_states_of_a_life(lab, source):
     assert state(lab, uuid) == "Creating"
     wait_for_state(lab, uuid, "Enabled")
     assert 2.5 <= (lab.clock.now() - began).total_seconds() <= 9
+    settled = functions.get_event_source_mapping(UUID=uuid)
+    assert settled["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert settled["StateTransitionReason"] == "User action"
+    assert settled["LastProcessingResult"] == "No records processed"
     answer = functions.update_event_source_mapping(UUID=uuid, Enabled=False)
     assert (answer["ResponseMetadata"]["HTTPStatusCode"], answer["State"]) == (202, "Disabling")
     assert state(lab, uuid) == "Disabling"
@@ -208,6 +214,7 @@ def test_a_marker_that_nobody_handed_out(lab):
 
 
 def test_lists_by_function_and_by_source(lab):
+    """Fact 54: what is asked for need not exist."""
     sources = [stream(lab, name) for name in ("A", "B", "C")]
     for name in ("One", "Two"):
         function(lab, COLLECTOR, name)
@@ -477,6 +484,7 @@ def test_what_is_not_modelled_is_refused_and_says_so(lab, source, change):
     [("sqs:{}:q", "sqs"), ("kinesis:{}:stream/Stream/consumer/C:1", "fan-out")],
 )
 def test_a_mapping_from_a_queue_or_a_consumer_is_not_modelled(lab, resource, named):
+    """Fact 45 tells how a mapping from a queue looks; here it is refused."""
     function(lab, COLLECTOR)
     stream(lab)
     arn = "arn:aws:" + resource.format("us-east-1:123456789012")
@@ -567,6 +575,7 @@ def events(lab):
 
 
 def test_a_record_of_a_table_as_the_function_gets_it(lab):
+    """Facts 56 and 57."""
     arn = table(lab)
     function(lab, DUMP)
     connect(lab, arn)
@@ -753,6 +762,7 @@ def test_records_written_at_night_wait_for_nobody(lab):
 
 
 def test_every_mapping_of_a_stream_gets_every_record(lab, source):
+    """Fact 55."""
     for name in ("One", "Two"):
         function(lab, COLLECTOR, name)
         connect(lab, source, name)
@@ -773,6 +783,7 @@ def sizes(lab):
 
 
 def test_a_batch_holds_no_more_than_its_size(lab):
+    """Fact 60: what came before the mapping, in order, in batches of its size."""
     arn = stream(lab)
     function(lab, COLLECTOR)
     send(lab, *[f"r{number:03d}" for number in range(25)], key="k")
@@ -870,6 +881,7 @@ def test_a_new_batch_size_counts_from_the_next_batch_on(lab):
 
 
 def test_shards_run_side_by_side_and_each_one_batch_at_a_time(lab):
+    """Fact 59: a shard's next batch comes when the last one is done with."""
     arn = stream(lab, shards=8)
     function(
         lab,
@@ -1057,6 +1069,7 @@ def test_a_statuscode_of_500_is_a_success(lab):
 
 
 def test_a_mapping_goes_on_where_it_was_stopped(lab, source):
+    """Fact 61: nothing is handed over while it is disabled."""
     function(lab, COLLECTOR)
     functions = lab.client("lambda")
     uuid = connect(lab, source, start="LATEST")
@@ -1196,6 +1209,7 @@ def _count_events(env, act):
 
 
 def test_a_mapping_outlives_its_table(lab):
+    """Fact 53."""
     arn = table(lab)
     function(lab, COLLECTOR)
     uuid = connect(lab, arn)

@@ -260,6 +260,7 @@ def test_an_unknown_stream_is_not_found(lab, kinesis, call):
 
 
 def test_a_call_that_names_no_stream(kinesis):
+    """Fact 37; boto3 itself does not send a creation without a name."""
     assert refusal(kinesis.describe_stream)[:2] == (400, "InvalidArgumentException")
     with pytest.raises(ParamValidationError, match="StreamName"):
         kinesis.create_stream(ShardCount=1)
@@ -279,6 +280,28 @@ def test_what_is_not_modelled_of_a_stream_is_refused(kinesis, request_, named):
     assert message.startswith(named)
     assert "not modelled" in message
     assert kinesis.list_streams()["StreamNames"] == []
+
+
+def test_consumers_and_policies_are_refused(lab, kinesis):
+    """Facts 38, 39 and 40 tell how enhanced fan-out and policies look; neither is modelled."""
+    arn = stream(lab)
+    for call, request in (
+        (kinesis.list_stream_consumers, {"StreamARN": arn}),
+        (kinesis.register_stream_consumer, {"StreamARN": arn, "ConsumerName": "one"}),
+        (kinesis.get_resource_policy, {"ResourceARN": arn}),
+    ):
+        assert refusal(call, **request)[:2] == (501, "NotImplemented")
+
+
+def test_an_iterator_in_quotes_is_accepted(lab, kinesis):
+    """Fact 36; and fact 34 names the first shard."""
+    stream(lab)
+    send(lab, "a")
+    iterator = kinesis.get_shard_iterator(
+        StreamName="Stream", ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    (record,) = kinesis.get_records(ShardIterator=f'"{iterator}"')["Records"]
+    assert record["Data"] == b"a"
 
 
 @pytest.mark.parametrize("mode", [{}, {"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}])
@@ -344,6 +367,7 @@ def test_sequence_numbers_have_56_digits_and_rise(lab, kinesis):
 
 
 def test_records_come_back_unchanged(lab, kinesis):
+    """Fact 35: these members and no others, and empty data is legal."""
     stream(lab)
     datas = [b"", b"\x00\xff\xfe", "ü€".encode(), b"x" * 1000]
     put = kinesis.put_records(
@@ -672,6 +696,7 @@ def test_reading_begins_at_a_time(lab, kinesis):
 
 
 def test_reading_goes_on_with_an_iterator_that_is_always_another(lab, kinesis):
+    """Fact 36: never the one that was used, nor the one before it."""
     stream(lab)
     send(lab, *[str(number) for number in range(25)], key="k")
     iterator = kinesis.get_shard_iterator(
