@@ -208,7 +208,7 @@ class Lane:
 
         What is left when the mapping is stopped will be read again when polling goes on.
         """
-        parts, throttles, absences = [Part(0, len(batch.records))], 0, 0
+        parts, refusals = [Part(0, len(batch.records))], 0
         while parts:
             if self._poller.paused:
                 yield from self._rest()
@@ -223,32 +223,32 @@ class Lane:
             if not part.size:
                 continue
             result = yield from self._attempt(batch, part)
-            if result is None:  # no function: costs no attempt
+            if result is None or result.outcome == "throttled":
                 parts.insert(0, part)
-                absences += 1
-                self._mapping.last_result = FAILED
-                self._mappings.count(self._mapping, "FailedInvokeEventCount", part.size)
-                yield self._pause_for("missing", absences)
-            elif result.outcome == "throttled":  # costs no attempt
-                parts.insert(0, part)
-                yield self._after_throttle(throttles)
-                throttles += 1
-            else:
-                throttles = absences = 0
-                self._poller.request_id = result.request_id
-                done = self._done(batch, part, result)
-                if done and self._window is not None:
-                    self._window.take(result.payload)
-                decision = failures.decide(part, done, self._mapping.active.policy)
-                parts[:0] = decision.again
-                if decision.given_up is not None:
-                    self._give_up(batch, part, "RetryAttemptsExhausted", result)
-                self._mapping.last_result = "OK" if done == part.size else FAILED
-                self._mappings.count(self._mapping, "InvokedEventCount", part.size)
-                self._mappings.count(self._mapping, "FailedInvokeEventCount", part.size - done)
-                self._progress(batch, parts)
-                if decision.again:
-                    yield self._pause_for("backing off", part.attempt)
+                yield self._after_refusal(result, refusals, part.size)
+                refusals += 1
+                continue
+            refusals = 0
+            again = self._conclude(batch, part, result)
+            parts[:0] = again
+            self._progress(batch, parts)
+            if again:
+                yield self._pause_for("backing off", part.attempt)
+
+    def _conclude(self, batch: Batch, part: Part, result: Result) -> tuple[Part, ...]:
+        """What follows a try that came about: the parts of a part that are to be tried again."""
+        mapping = self._mapping
+        self._poller.request_id = result.request_id
+        done = self._done(batch, part, result)
+        if done and self._window is not None:
+            self._window.take(result.payload)
+        decision = failures.decide(part, done, mapping.active.policy)
+        if decision.given_up is not None:
+            self._give_up(batch, part, "RetryAttemptsExhausted", result)
+        mapping.last_result = "OK" if done == part.size else FAILED
+        self._mappings.count(mapping, "InvokedEventCount", part.size)
+        self._mappings.count(mapping, "FailedInvokeEventCount", part.size - done)
+        return decision.again
 
     def _progress(self, batch: Batch, rest: list[Part]) -> None:
         """Move on to the first record of a batch that is not done with, or behind the batch."""
@@ -344,6 +344,15 @@ class Lane:
         self.tries = tries
         return self._env.timeout(microseconds(self._physics.backoff(tries)))
 
+    def _after_refusal(self, result: Result | None, before: int, records: int) -> simpy.Event:
+        """The wait after a call that did not come about, for want of the function (None) or of
+        room for it. Neither costs a try; `before` such calls went before it, in a row."""
+        if result is None:
+            self._mapping.last_result = FAILED
+            self._mappings.count(self._mapping, "FailedInvokeEventCount", records)
+            return self._pause_for("missing", before + 1)
+        return self._after_throttle(before)
+
     def _after_throttle(self, throttles: int) -> simpy.Event:
         """Soon at first; one that is throttled again and again asks less and less often."""
         self._do("throttled")
@@ -379,26 +388,21 @@ class Lane:
         Nothing else is handed over meanwhile (Lambda Developer Guide); a limit of retries holds
         here, too (assumed). A mapping that is stopped meanwhile will do it when polling goes on.
         """
-        window, mapping, failed, others = self._window, self._mapping, 0, 0
+        window, mapping, failed, refusals = self._window, self._mapping, 0, 0
         assert window is not None
         while not self._retired:
-            payload = window.event("", final=True)
             trigger = Trigger(self._poller.shard.id, self.number, 0, failed + 1)
-            result = yield from self._invoke(payload, trigger)
-            if result is not None and result.outcome != "throttled":
-                others = 0
-                failed += result.outcome != "ok"
-                mapping.last_result = "OK" if result.outcome == "ok" else FAILED
-                if result.outcome == "ok" or 0 <= mapping.active.policy.retries < failed:
+            result = yield from self._invoke(window.event("", final=True), trigger)
+            if result is None or result.outcome == "throttled":
+                yield self._after_refusal(result, refusals, 0)
+                refusals += 1
+            else:
+                refusals, well = 0, result.outcome == "ok"
+                failed += not well
+                mapping.last_result = "OK" if well else FAILED
+                if well or 0 <= mapping.active.policy.retries < failed:
                     window.finish()
                     return
                 yield self._pause_for("backing off", failed)
-            elif result is None:
-                others += 1
-                mapping.last_result = FAILED
-                yield self._pause_for("missing", others)
-            else:
-                yield self._after_throttle(others)
-                others += 1
             if self._poller.paused:
                 yield from self._rest()
