@@ -136,7 +136,7 @@ class StreamReader:
     Records that were trimmed before the reader came are listed in `gaps` and warned of with
     TrimmedRecordsWarning, or, with on_gap="raise", raised as TrimmedRecords; iterating again goes
     on behind them. What was trimmed before a reader began at TRIM_HORIZON is no gap. On Kinesis a
-    reader can't know of a gap inside a shard: there is no error for a place whose records are gone.
+    gap inside a shard isn't noticed: the API documents no error for a place whose records are gone.
 
     Busy answers are waited out for a minute, then LabError; waiting lets the embedded lab's virtual
     time pass.

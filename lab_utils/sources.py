@@ -307,7 +307,7 @@ class TableSource(Source):
 class DataSource(Source):
     """A Kinesis data stream.
 
-    Kinesis does not tell a reader that records it asks for were trimmed: it goes on behind them.
+    Its API documents no error for a reader whose records were trimmed; here it goes on behind them.
     """
 
     most_records = 10_000
