@@ -293,6 +293,15 @@ def test_the_unit_of_the_age_suits_the_highest(age: float, unit: str, shown: flo
     assert curves(ax)[style.BLUE][-1][1] == pytest.approx(shown)
 
 
+@pytest.mark.parametrize(("tries", "size"), [(150, 8), (151, 4)])
+def test_marks_that_are_too_many_to_stand_apart_are_small(tries: int, size: int) -> None:
+    ax = lu.plot_iterator_age(
+        frame(*[invocation(n, 0.5, outcome="error", iterator_age=n) for n in range(tries)])
+    )
+    (drawn,) = [line for line in ax.lines if line.get_linestyle() == "None"]
+    assert drawn.get_markersize() == size
+
+
 def test_failed_tries_are_marked_on_the_line() -> None:
     some = aged((0, 0, 1), (1, 0, 2), (2, 0, 3))
     some["outcome"] = ["ok", "error", "partial"]

@@ -45,6 +45,7 @@ SHADES = [tint(colour, strength) for strength in (1.0, 0.5) for colour in FUNCTI
 """For what may be more than the functions are: shards, instances. They repeat after the tenth."""
 FIRST = "the first invocation"
 ROW = 0.14  #: inches that a row needs to have a name
+MANY_MARKS = 150  #: more of a kind are drawn small, or their pale edges would wipe each other out
 MOST_WORDS = 200  #: a function that ran more often has nothing written into its bars
 
 
@@ -228,7 +229,9 @@ def mark_points(ax: Axes, x: Numbers, y: Numbers, outcomes: Sequence[str]) -> li
         edge = INK if outcome in ("partial", "throttled") else PAPER
         look: dict[str, Any] = {"marker": marker, "markersize": 8, "linestyle": "none"}
         look |= {"markerfacecolor": colour, "markeredgecolor": edge, "markeredgewidth": 0.9}
-        ax.plot(x[chosen], y[chosen], zorder=4, clip_on=False, **look)
+        small = {"markersize": 4, "markeredgewidth": 0.9 * (edge == INK)}
+        drawn = look | (small if len(chosen) > MANY_MARKS else {})
+        ax.plot(x[chosen], y[chosen], zorder=4, clip_on=False, **drawn)
         handles.append(Line2D([], [], label=outcome, **look))
     return handles
 
