@@ -126,6 +126,11 @@ def test_an_unconnected_pipeline_scores_nothing_and_says_why(lab):
     assert "nothing arrived" in played.report()
 
 
+def test_more_shards_than_a_page_of_the_listing_holds_are_counted(lab):
+    pipeline = game.deploy(lab, shards=1_001)
+    assert game.stages(lab, pipeline)[0].shards == 1_001
+
+
 def test_a_throttled_burst_loses_nothing(lab):
     """One shard takes 1,000 records a second; the rest of a batch goes again."""
     pipeline = game.deploy(lab, shards=1)

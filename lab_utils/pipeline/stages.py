@@ -83,8 +83,13 @@ def _count_items(lab: Lab, table: str) -> int:
 
 
 def _open_kinesis_shards(lab: Lab, stream: str) -> int:
-    pages = lab.client("kinesis").get_paginator("list_shards").paginate(StreamName=stream)
-    return sum(_is_open(shard) for page in pages for shard in page["Shards"])
+    kinesis, request, count = lab.client("kinesis"), {"StreamName": stream}, 0
+    while True:
+        page = kinesis.list_shards(**request)
+        count += sum(map(_is_open, page["Shards"]))
+        if "NextToken" not in page:
+            return count
+        request = {"NextToken": page["NextToken"]}  # alone; boto3's paginator would add the name
 
 
 def _open_table_shards(lab: Lab, stream_arn: str) -> int:
