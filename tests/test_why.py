@@ -225,6 +225,28 @@ def test_records_that_expired_before_they_were_read_are_said_to_be_lost(lab):
     assert "2 records expired before they were done with: they are lost" in why(lab, uuid)
 
 
+def test_what_waited_in_a_stream_that_is_deleted_goes_with_it(lab):
+    function(lab, COLLECTOR)
+    uuid = connect(lab, stream(lab))
+    assert "is gone" not in why(lab, uuid)
+    functions = lab.client("lambda")
+    functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+    wait_for_state(lab, uuid, "Disabled")
+    send(lab, "a", "b", key="k")
+    lab.client("kinesis").delete_stream(StreamName="Stream")
+    stream(lab)
+    send(lab, "c", key="k")
+    functions.update_event_source_mapping(UUID=uuid, Enabled=True)
+    lab.clock.advance(minutes=1)
+    assert "The stream that it reads is gone" in why(lab, uuid)
+    assert "2 records went with the stream before they were done with" in why(lab, uuid)
+    functions.delete_event_source_mapping(UUID=uuid)
+    lab.clock.advance(minutes=1)
+    connect(lab, "arn:aws:kinesis:us-east-1:123456789012:stream/Stream")
+    lab.clock.advance(minutes=1)
+    assert got(lab) == ["c"]
+
+
 def test_children_wait_for_their_parents(lab):
     function(lab, BAD)
     uuid = connect(lab, table(lab))

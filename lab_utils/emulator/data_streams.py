@@ -114,10 +114,12 @@ class KinesisStream:
         self._begin(first.low, second.high, first, second)
 
     def delete(self) -> None:
-        """Nothing more comes, and nobody finds the stream any more."""
+        """Nothing more comes, nobody finds the stream any more, and its records are gone for those
+        who still read it, too (API reference, DeleteStream)."""
         self.deleted = True
         for shard in self.open_shards():
             self._end(shard)
+        self.log.empty(self._scheduler.now)
 
     def _begin(self, low: int, high: int, *parents: Shard) -> None:
         number, self._born = self._born, self._born + 1

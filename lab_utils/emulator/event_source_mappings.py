@@ -365,6 +365,12 @@ class EventSourceMappings:
         mapping.last_result = f"PROBLEM: {_cannot_access(mapping.source.arn)}"
         return False
 
+    def source_is_gone(self, mapping: Mapping) -> bool:
+        """Whether what a mapping reads is there no more. Another stream of its name may be; that
+        the mapping does not go over to it is assumed."""
+        source = self._region.source(mapping.source.arn)
+        return source is None or source.log is not mapping.source.log
+
     def next_batch(self, mapping: Mapping) -> int:
         """The number of a batch within its mapping."""
         mapping.batches += 1

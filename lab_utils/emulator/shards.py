@@ -233,6 +233,11 @@ class ShardLog:
         for shard in self._shards.values():
             shard.trim(self._horizon)
 
+    def empty(self, now: int) -> None:
+        """Drop all records that there are now, whatever their age."""
+        for shard in self._shards.values():
+            shard.trim(now + 1)
+
     def _forget(self, shard: Shard) -> None:
         shard.trim((shard.ended or 0) + 1)
         del self._shards[shard.id]

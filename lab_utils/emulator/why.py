@@ -34,7 +34,7 @@ def why(mappings: EventSourceMappings, mapping: Mapping) -> Words:
     """A mapping's state, its pollers one by one, and what stands in the way of its records."""
     stream = mapping.source.arn.split(":", 5)[-1]
     lines = [f"{mapping.function} reads {stream}", f"{mapping.state}. {mapping.last_result}"]
-    reasons = [*_about_the_mapping(mappings, mapping), *_about_the_records(mapping)]
+    reasons = [*_about_the_mapping(mappings, mapping), *_about_the_records(mappings, mapping)]
     lines += [f"- {each}" for each in reasons]
     lines += _about_the_pollers(mapping)
     return Words("\n".join(fill(each, WIDTH, subsequent_indent="    ") for each in lines))
@@ -47,6 +47,11 @@ def _about_the_mapping(mappings: EventSourceMappings, mapping: Mapping) -> Itera
     """What keeps the whole mapping from handing anything over."""
     if mapping.deleted:
         yield "It is being deleted: nothing more is handed over."
+    elif mappings.source_is_gone(mapping):
+        yield (
+            "The stream that it reads is gone, and what waited there with it; one of the same name "
+            "that was made later is not read: delete the mapping and create it anew."
+        )
     elif mapping.state == "Creating":
         yield "It is still being created: no shard is read yet."
         if mapping.enabled and mapping.start == "LATEST":
@@ -68,7 +73,7 @@ def _about_the_mapping(mappings: EventSourceMappings, mapping: Mapping) -> Itera
         yield "The function's role may not read the stream (any more): nothing is read."
 
 
-def _about_the_records(mapping: Mapping) -> Iterator[str]:
+def _about_the_records(mappings: EventSourceMappings, mapping: Mapping) -> Iterator[str]:
     """What became of records that the function never got."""
     pollers = list(mapping.pollers.values())
     if mapping.watching and mapping.start == "LATEST":
@@ -87,7 +92,8 @@ def _about_the_records(mapping: Mapping) -> Iterator[str]:
         yield f"The filters kept out{all_of_them} {filtered:,} of {_many(polled)} that were read."
     skipped = sum(poller.skipped for poller in pollers)
     if skipped:
-        yield f"{_many(skipped)} expired before they were done with: they are lost."
+        how = "went with the stream" if mappings.source_is_gone(mapping) else "expired"
+        yield f"{_many(skipped)} {how} before they were done with: they are lost."
     throttled = sum(poller.throttled for poller in pollers)
     if throttled:
         most = max(poller.shard.pollers for poller in pollers)
