@@ -97,13 +97,14 @@ def test_a_signal_stops_it_while_a_client_still_waits(number: signal.Signals) ->
             polling.result()
 
 
-def test_a_signal_stops_it_while_a_function_computes_for_ever() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_while_a_function_computes_for_ever(number: signal.Signals) -> None:
     with serving() as served:
         deploy(served, "Busy", BUSY)
         served.client("lambda").invoke(FunctionName="Busy", InvocationType="Event")
         while _answers(served):
             pass
-        served.process.terminate()
+        served.process.send_signal(number)
         assert served.process.wait(timeout=3) == 0
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -29,6 +30,7 @@ LAST_WORDS = 1
 """Seconds that requests still under way are given when the server stops."""
 STOPPED_AFTER = 1.8
 """Seconds after which a server that was told to stop is ended, whatever a function does."""
+TO_STOP = frozenset({signal.SIGINT, signal.SIGTERM})
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -113,13 +115,22 @@ def _stop_on_signals(server: Server) -> None:
         server.stop()
 
     def terminate(*_: object) -> None:
-        watchdog = threading.Timer(STOPPED_AFTER, os._exit, [0])
-        watchdog.daemon = True
-        watchdog.start()
         signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, terminate)
+    told, telling = socket.socketpair()
+    telling.setblocking(False)
+    signal.set_wakeup_fd(telling.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_end_in_time, args=(told,), daemon=True).start()
+
+
+def _end_in_time(told: socket.socket) -> None:
+    """End the process some time after a signal to stop, whoever's handler is called for it."""
+    while TO_STOP.isdisjoint(told.recv(1)):
+        pass
+    time.sleep(STOPPED_AFTER)
+    os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
