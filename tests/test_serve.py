@@ -538,6 +538,17 @@ def test_who_begins_with_http_2_is_answered_in_it(served: Served) -> None:
         assert connection.recv(100)[3] == settings[3]
 
 
+def test_a_body_may_begin_as_http_2_does(served: Served) -> None:
+    body = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    head = f"PUT /nowhere/key HTTP/1.1\r\nhost: here\r\nauthorization: {sign('s3')}\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        asks = f"{head}expect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(asks.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # the body comes by itself
+        connection.sendall(body)
+        assert connection.recv(100).startswith(b"HTTP/1.1 404 ")
+
+
 def test_one_connection_for_many_requests_and_for_pipelined_ones(served: Served) -> None:
     assert exchange(served, GOOD, GOOD, GOOD, answers=3).count(b"HTTP/1.1 200 OK") == 3
 

@@ -40,11 +40,15 @@ class Corked:
 class Protocol(HttpToolsProtocol):
     """One connection. Kinesis' clients for JavaScript speak HTTP/2, without asking before."""
 
+    _begins = True
+    """Whether nothing has come yet: later the same words may stand in a body."""
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(cast("asyncio.Transport", Corked(transport, self.loop)))
 
     def data_received(self, data: bytes) -> None:
-        if data.startswith(HTTP2):
+        begins, self._begins = self._begins, False
+        if begins and data.startswith(HTTP2):
             self._hand_over(data)
         else:
             super().data_received(data)
