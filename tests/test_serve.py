@@ -565,6 +565,18 @@ def test_an_upgrade_that_is_not_offered_is_no_obstacle(served: Served) -> None:
     assert exchange(served, head.encode(), body).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("moment", ["NaN", "-Infinity", "1e400", "-1e308"])
+@pytest.mark.parametrize(
+    "members", ['"StreamCreationTimestamp":', '"ShardFilter":{"Type":"AT_TIMESTAMP","Timestamp":']
+)
+def test_a_moment_that_no_clock_shows(served: Served, members: str, moment: str) -> None:
+    end = "}}" if "{" in members else "}"
+    body = f'{{"StreamName":"nowhere",{members}{moment}{end}'.encode()
+    asked = target("Kinesis_20131202.ListShards")
+    status, _, answer = raw(served, "POST", "/", body, "kinesis", **asked)
+    assert (status, json.loads(answer)["__type"]) == (400, "SerializationException")
+
+
 # -- the same world -------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +41,6 @@ class ShardFilter:
                 must = "needs" if belongs else "must not have"
                 raise invalid(f"A ShardFilter of type {kind} {must} a {name}.")
         seconds = 0.0 if moment is None else timestamp(moment)
-        if not math.isfinite(seconds):
-            raise invalid(f"{seconds} is no Timestamp.")
         return cls(kind, horizon if moment is None else microseconds(seconds), after or "")
 
     def wants(self, shard: Shard) -> bool:

@@ -127,6 +127,9 @@ NEWER_VALUES = {"ShardIteratorType": ("AT_TIMESTAMP",)}
 RECORDED_ORDERS = {"EventSourcePosition": ["LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"]}
 """The values that AWS was seen to list in another order than its service models do."""
 
+FARTHEST = 2**63 / 1000
+"""Seconds from 1970 to where 64 bits of milliseconds end; what is no number is not nearer."""
+
 _FAILED = "failed to satisfy constraint: Member must"
 
 Path = tuple["Path", "str | int"] | None
@@ -169,6 +172,8 @@ def _check_types(shape: Shape, value: Any) -> None:
         raise ApiError(
             "SerializationException", f"{type(value).__name__} cannot be converted to {shape.name}"
         )
+    if kind == "timestamp" and not isinstance(value, str) and not abs(value) < FARTHEST:
+        raise ApiError("SerializationException", f"{value} cannot be converted to {shape.name}")
     if kind == "structure":
         members = shape.members
         for name, given in value.items():
