@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -27,8 +28,11 @@ from serving import Served, environment, make_table, serving, sign, start
 
 import lab_utils as lu
 from lab_utils.emulator.gateway import SERVICES
+from lab_utils.emulator.world import World
 from lab_utils.http.addressed import LARGEST_BODY, TARGETS, VERSIONS
 from lab_utils.http.cbor import MOMENT
+from lab_utils.http.front import Front
+from lab_utils.http.pace import Pace
 
 TRUST = {
     "Version": "2012-10-17",
@@ -95,6 +99,52 @@ def test_a_signal_stops_it_while_a_client_still_waits(number: signal.Signals) ->
         assert served.process.wait(timeout=2) == 0
         with pytest.raises((ClientError, BotoCoreError)):
             polling.result()
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_who_comes_while_it_is_stopped_does_not_wait(meanwhile: bool) -> None:
+    """After it was told to stop, or while this very request is let into the world."""
+    world = World(start=datetime.now(UTC))
+    front = Front(world, Pace(world.scheduler, 1.0, interrupted=lambda: None))
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+
+    async def ask(operation: str, **members: Any) -> None:
+        body = json.dumps(members).encode()
+        headers = {
+            "authorization": sign("sqs"),
+            "x-amz-target": f"AmazonSQS.{operation}",
+            "content-type": "application/x-amz-json-1.0",
+        }
+        scope = {
+            "method": "POST",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+
+        async def receive() -> Any:
+            return {"body": body}
+
+        asked = asyncio.create_task(front(scope, receive, send))
+        for _ in range(20):  # turns of the loop, of which an answer takes a few
+            await asyncio.sleep(0)
+        assert asked.done()
+
+    async def meet() -> None:
+        await ask("CreateQueue", QueueName="queue")
+        world.scheduler.after(0, front.stop)
+        if not meanwhile:
+            world.scheduler.run(world.scheduler.now)
+        url = "http://sqs.us-east-1.amazonaws.com/123456789012/queue"
+        await ask("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=20)
+
+    asyncio.run(meet())
+    world.close()
+    assert [status for status in statuses if status] == [200, 503]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

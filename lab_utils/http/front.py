@@ -38,9 +38,11 @@ class Front:
         self._world, self._gateway, self._pace = world, world.gateway, pace
         self._addresses = Addresses(world.session, world.home)
         self._waiting: set[asyncio.Future[HttpAnswer]] = set()
+        self._stopped = False
 
     def stop(self) -> None:
-        """Tell those who wait that nothing will come any more."""
+        """Tell those who wait, and who come from now on, that nothing will come any more."""
+        self._stopped = True
         for waiting in self._waiting:
             waiting.cancel()
 
@@ -77,15 +79,17 @@ class Front:
 
     async def _carried_out(self, request: Request) -> HttpAnswer:
         """The answer, given at once if the request is none that waits."""
+        if self._stopped:
+            raise STOPPING
         waiting: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
 
         def resume(answer: HttpAnswer) -> None:
             if not waiting.done():  # whoever asked may be gone
                 waiting.set_result(answer)
 
-        self._pace.let_in(lambda delay: self._gateway.arrive(request, resume, delay))
         self._waiting.add(waiting)
         try:
+            self._pace.let_in(lambda delay: self._gateway.arrive(request, resume, delay))
             return await waiting
         finally:
             self._waiting.discard(waiting)
