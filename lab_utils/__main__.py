@@ -1,62 +1,35 @@
-"""`python -m lab_utils serve`: the embedded lab, for whatever speaks AWS."""
+"""`python -m lab_utils`: what can be done from outside a notebook."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from lab_utils.commands import serve
 from lab_utils.errors import LabError
 
-FASTEST = 86_400.0
-"""A day of the lab's in a second."""
+COMMANDS = (serve,)
+"""In the order in which `--help` lists them."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; its exit status."""
+    """Run a command; its exit status, 2 if it could not be done."""
     options = _parser().parse_args(arguments)
-    from lab_utils.http.serve import serve
-
     try:
-        serve(options.host, options.port, options.speed)
+        return int(options.run(options))
     except LabError as problem:
         print(problem, file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab_utils", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    serving = commands.add_parser(
-        "serve",
-        help="offer the lab over HTTP to any AWS client",
-        description="Offer an empty lab over HTTP to any AWS client until Ctrl-C: DynamoDB, its "
-        "streams, Kinesis, Lambda, IAM, STS, SQS, SNS, S3, CloudWatch and its logs on one port. "
-        "Any credentials will do; the account is 123456789012. Nothing is kept.",
-    )
-    serving.add_argument("--port", type=_port, default=4566, help="0 takes any that is free")
-    serving.add_argument("--host", default="127.0.0.1", help="the address to listen at")
-    serving.add_argument(
-        "--speed",
-        type=_speed,
-        default=1.0,
-        help="seconds of the lab for each real second: at 60 a shard rolls over in four minutes",
-    )
+    for command in COMMANDS:
+        command.add(commands)
     return parser
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65536:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return port
-
-
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed <= FASTEST:
-        raise argparse.ArgumentTypeError(f"a speed is above 0 and at most {FASTEST:.0f}")
-    return speed
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lab_utils.emulator.traffic import Keys
     from lab_utils.emulator.world import World
 
+AT_ONCE = 8
+"""So many calls of `together` are under way at a time: fewer than a client has connections (10)."""
 TRUST_LAMBDA = {
     "Version": "2012-10-17",
     "Statement": [
@@ -99,6 +102,27 @@ class Lab:
         """
         return wait_until(self.clock, predicate, timeout)
 
+    def name(self, plain: str) -> str:
+        """What a resource called `plain` is called in this lab.
+
+        On AWS names carry the lab's id, `Orders-lab-7f3a9c-2611260314`; elsewhere they are plain. A
+        name that has been through here stays as it is.
+        """
+        label = self._target.label
+        return label.name(plain) if label else plain
+
+    def together(self, *calls: Callable[[], Any]) -> list[Any]:
+        """Make calls that do not depend on one another; their answers, in the same order.
+
+        At the same time where time is real, one after the other in virtual time. All of them are
+        finished when it returns or raises; of several errors it raises the first's.
+        """
+        if isinstance(self._target, Embedded):
+            return [call() for call in calls]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            under_way = [pool.submit(call) for call in calls]
+        return [each.result() for each in under_way]
+
     # -- functions ------------------------------------------------------------------------------
 
     def role(self, name: str, *statements: dict[str, Any]) -> str:
@@ -112,7 +136,7 @@ class Lab:
                     f"{statement!r} is no IAM statement: give dicts with Effect, "
                     "Action and Resource."
                 )
-        iam = self.client("iam")
+        name, iam = self.name(name), self.client("iam")
         try:
             iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST_LAMBDA))
         except ClientError as problem:
@@ -137,7 +161,8 @@ class Lab:
         `handler` is a path to a Python file, source text, or a function; one that is defined in a
         cell takes its whole cell along. `timeout` in seconds, `memory` in MB.
         """
-        code, functions = packaging.package(handler), self.client("lambda")
+        name, code = self.name(name), packaging.package(handler)
+        functions = self.client("lambda")
         settings = {
             "Role": role,
             "Handler": code.handler,

@@ -16,6 +16,7 @@ from botocore.config import Config
 from lab_utils.clock import Clock, VirtualClock, WallClock
 from lab_utils.emulator.physics import Physics
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
+from lab_utils.labels import Label
 
 SERVICES = (
     "dynamodb",
@@ -45,6 +46,8 @@ class Target(ABC):
     clock: Clock
     features: frozenset[str] = frozenset()
     region = "us-east-1"
+    label: Label | None = None
+    """What names and tags of everything the lab makes say; None where they say nothing."""
 
     @abstractmethod
     def make_client(self, service: str, config: Config | None = None) -> Any:
