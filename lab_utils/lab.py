@@ -61,7 +61,7 @@ class Lab:
 
     @property
     def target(self) -> str:
-        """The name of what answers: embedded or localstack."""
+        """The name of what answers: embedded, localstack or aws."""
         return self._target.name
 
     @property
@@ -356,10 +356,23 @@ class Lab:
         return f"<lab on {self.target}, {self.region}, {self.clock!r}>"
 
 
-def open_lab(target: str | None = None, *, seed: int = 0, physics: Physics | None = None) -> Lab:
+def open_lab(
+    target: str | None = None,
+    *,
+    seed: int = 0,
+    physics: Physics | None = None,
+    confirm: str | None = None,
+    hours: float | None = None,
+    lab_id: str | None = None,
+) -> Lab:
     """Open a lab: embedded (the default), or what `target` or LAB_TARGET names.
 
     `seed` chooses one of many possible worlds, `physics` its constants; both concern the embedded
     target, where the same seed gives the same run, to the byte.
+
+    `confirm`, `hours` and `lab_id` concern AWS, where nothing is made before `confirm` (or
+    LAB_AWS_CONFIRM) names the account: twelve digits. What is made expires after `hours` (or
+    LAB_AWS_HOURS; 4 if neither is said). `lab_id` (or LAB_ID) names the lab to go on with; without
+    it the one that this desk left open is found again.
     """
-    return Lab(open_target(target, seed, physics))
+    return Lab(open_target(target, seed, physics, confirm=confirm, hours=hours, lab_id=lab_id))

@@ -1,4 +1,4 @@
-"""What answers a notebook's calls: the embedded emulator, or a LocalStack-compatible endpoint.
+"""What answers a notebook's calls: the embedded emulator, a LocalStack-compatible endpoint, or AWS.
 
 A target makes clients, owns a clock, and says what it can do. Everything else a lab does, it does
 through boto3, in the same way on every target.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 from botocore.config import Config
@@ -137,18 +138,56 @@ class LocalStack(Target):
         """LocalStack goes on; what the lab made there, the lab removes."""
 
 
-def open_target(name: str | None, seed: int, physics: Physics | None) -> Target:
+class Aws(Target):
+    """AWS itself, through the reader's own credentials and Region.
+
+    Nothing is made before the reader has seen the plan and `confirm`, or LAB_AWS_CONFIRM, has named
+    the account.
+    """
+
+    name = "aws"
+    features = frozenset({"role_check"})
+
+    def __init__(self, confirm: str | None, hours: float | None, lab_id: str | None) -> None:
+        from lab_utils import account
+
+        self.clock = WallClock()
+        self._session, self._one_by_one = account.session(), Lock()
+        self.region = self._session.region_name
+        self.label = account.admit(self.make_client, self.region, confirm, hours, lab_id)
+
+    def make_client(self, service: str, config: Config | None = None) -> Any:
+        from lab_utils import account
+
+        usual = account.manners(self._session)
+        with self._one_by_one:  # a session is not made for threads, its clients are
+            return self._session.client(service, config=usual.merge(config) if config else usual)
+
+    def reset(self) -> None:
+        """Nothing of AWS's is the target's own."""
+
+    def close(self) -> None:
+        """AWS goes on; what the lab made there, the lab removes."""
+
+
+def open_target(
+    name: str | None,
+    seed: int,
+    physics: Physics | None,
+    *,
+    confirm: str | None = None,
+    hours: float | None = None,
+    lab_id: str | None = None,
+) -> Target:
     """The target of this name, or of the environment variable LAB_TARGET, or the embedded one."""
     chosen = name or os.environ.get("LAB_TARGET") or "embedded"
     if physics is not None and not isinstance(physics, Physics):
         raise LabError(f"physics={physics!r} is no Physics: give open_lab(physics=Physics(...)).")
     if chosen == "embedded":
         return Embedded(seed, physics)
-    if chosen == "aws":
-        raise NotOnThisTarget("The target aws is not ready yet: use embedded, or localstack.")
-    if chosen != "localstack":
+    if chosen not in ("localstack", "aws"):
         raise LabError(
-            f"There is no target {chosen!r}: use embedded or localstack, as an argument "
+            f"There is no target {chosen!r}: use embedded, localstack or aws, as an argument "
             "of open_lab or in LAB_TARGET."
         )
     if physics is not None:
@@ -156,7 +195,7 @@ def open_target(name: str | None, seed: int, physics: Physics | None) -> Target:
             "Physics can be changed on the embedded target only: leave `physics` "
             "out, or use LAB_TARGET=embedded."
         )
-    return LocalStack()
+    return Aws(confirm, hours, lab_id) if chosen == "aws" else LocalStack()
 
 
 def _reason(problem: Exception) -> str:
