@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -90,54 +89,6 @@ class Embedded(Target):
         self.world.close()
 
 
-class LocalStack(Target):
-    """Any endpoint that speaks like LocalStack, found by localstack-client's own settings."""
-
-    name = "localstack"
-
-    def __init__(self) -> None:
-        self.clock = WallClock()
-        self._check_that_somebody_answers()
-
-    @cached_property
-    def _session(self) -> Any:
-        import localstack_client.session
-
-        return localstack_client.session.Session(region_name=self.region)
-
-    @cached_property
-    def endpoint(self) -> str:
-        import localstack_client.config
-
-        return str(localstack_client.config.get_service_endpoint("sts"))
-
-    def make_client(self, service: str, config: Config | None = None) -> Any:
-        usual = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 4})
-        return self._session.client(service, config=usual.merge(config) if config else usual)
-
-    def _check_that_somebody_answers(self) -> None:
-        import http.client
-        import urllib.error
-        import urllib.request
-
-        try:
-            urllib.request.urlopen(f"{self.endpoint}/_localstack/health", timeout=5).close()
-        except urllib.error.HTTPError:
-            pass  # somebody answers, with a health page of another kind
-        except (OSError, ValueError, http.client.HTTPException) as problem:
-            raise LabError(
-                f"Nothing answers at {self.endpoint} ({_reason(problem)}): start LocalStack with "
-                "`docker compose up -d`, or name its address in AWS_ENDPOINT_URL, or use "
-                "LAB_TARGET=embedded."
-            ) from None
-
-    def reset(self) -> None:
-        """Nothing of LocalStack's is the target's own."""
-
-    def close(self) -> None:
-        """LocalStack goes on; what the lab made there, the lab removes."""
-
-
 class Aws(Target):
     """AWS itself, through the reader's own credentials and Region.
 
@@ -195,9 +146,8 @@ def open_target(
             "Physics can be changed on the embedded target only: leave `physics` "
             "out, or use LAB_TARGET=embedded."
         )
-    return Aws(confirm, hours, lab_id) if chosen == "aws" else LocalStack()
+    if chosen == "aws":
+        return Aws(confirm, hours, lab_id)
+    from lab_utils.localstack import LocalStack
 
-
-def _reason(problem: Exception) -> str:
-    inner = getattr(problem, "reason", problem)
-    return str(getattr(inner, "strerror", None) or inner)
+    return LocalStack()

@@ -33,7 +33,7 @@ def test_an_unknown_target(monkeypatch, by_name):
     with pytest.raises(LabError) as caught:
         lu.open_lab("mars" if by_name else None)
     assert sentence(caught) == (
-        "There is no target 'mars': use embedded or localstack, as an "
+        "There is no target 'mars': use embedded, localstack or aws, as an "
         "argument of open_lab or in LAB_TARGET."
     )
 
@@ -58,7 +58,12 @@ def test_a_localstack_that_is_not_there(monkeypatch, variable):
         lu.open_lab()
     text = sentence(caught)
     assert text.startswith(f"Nothing answers at http://127.0.0.1:{port} (Connection refused): ")
-    for remedy in ("docker compose up -d", "AWS_ENDPOINT_URL", "LAB_TARGET=embedded"):
+    for remedy in (
+        "docker compose up -d",
+        "AWS_ENDPOINT_URL",
+        "LOCALSTACK_HOST",
+        "LAB_TARGET=embedded",
+    ):
         assert remedy in text
     assert time.monotonic() - began < 5
 
@@ -69,12 +74,13 @@ def test_something_that_is_no_localstack(monkeypatch):
         def mumble():
             talk, _ = server.accept()
             with talk:
+                talk.recv(1000)
                 talk.sendall(b"220 mail.example ready\r\n\r\n")
 
         mumbling = threading.Thread(target=mumble)
         mumbling.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
-        with pytest.raises(LabError, match="Nothing answers at"):
+        with pytest.raises(LabError, match="it speaks no HTTP"):
             lu.open_lab("localstack")
         mumbling.join()
 
@@ -82,7 +88,7 @@ def test_something_that_is_no_localstack(monkeypatch):
 @pytest.mark.parametrize("address", ["nonsense", "http://", "http://[::1"])
 def test_an_address_that_is_none(monkeypatch, address):
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    with pytest.raises(LabError, match="name its address in AWS_ENDPOINT_URL"):
+    with pytest.raises(LabError, match="name LocalStack's in AWS_ENDPOINT_URL"):
         lu.open_lab("localstack")
 
 
