@@ -88,6 +88,13 @@ UNREACHED = (
     botocore.ReadTimeoutError,
     botocore.SSLError,
 )
+UNRESERVED = 100
+"""So much of an account's concurrency no function may reserve (Lambda, PutFunctionConcurrency)."""
+NOTHING_TO_RESERVE = (
+    f"At least {UNRESERVED} must stay unreserved, so a reservation is refused where that leaves "
+    "none: ask Service Quotas for more concurrent executions, or leave ReduceLambda without one "
+    "by connect(reserved_concurrency=None)."
+)
 _LOG_IN = "log in with `aws login` or `aws sso login`, or name a profile in AWS_PROFILE"
 
 
@@ -105,7 +112,7 @@ def explained(doing: str, label: Label | None = None) -> Iterator[None]:
         words = in_words(problem, doing, time.monotonic() - began)
         if words is None:
             raise
-        raise LabError(f"{words} {remains(label)}".strip()) from None
+        raise LabError(" ".join(filter(None, (words, remains(label))))) from None
 
 
 def in_words(problem: BotoCoreError | ClientError, doing: str, seconds: float) -> str | None:
@@ -155,6 +162,8 @@ def _refused(problem: ClientError, doing: str) -> str | None:
             "them with `aws sts get-caller-identity`, the clock of this computer, and that the "
             "account has enabled the Region."
         )
+    if code == "InvalidParameterValueException" and "UnreservedConcurrentExecution" in message:
+        return f"{doing} was refused, for the account has too little of it. {NOTHING_TO_RESERVE}"
     if code in USED_UP:
         return (
             f"{doing} was refused, for a quota of the account is used up ({code}: "

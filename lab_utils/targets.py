@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import cache
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
@@ -17,6 +18,9 @@ from lab_utils.clock import Clock, VirtualClock, WallClock
 from lab_utils.emulator.physics import Physics
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
 from lab_utils.labels import Label
+
+if TYPE_CHECKING:
+    from lab_utils.plan import Plan
 
 SERVICES = (
     "dynamodb",
@@ -35,6 +39,7 @@ FEATURES = {
     "time_travel": "move time with lab.clock.advance",
     "partitions": "look at partitions and split them",
     "invocations": "list every invocation, its instance and its iterator age",
+    "pollers": "tell what its mappings' pollers see, try and wait for",
     "role_check": "refuse a mapping whose role may not read the stream",
 }
 
@@ -48,6 +53,8 @@ class Target(ABC):
     region = "us-east-1"
     label: Label | None = None
     """What names and tags of everything the lab makes say; None where they say nothing."""
+    plan: Plan | None = None
+    """What the reader has confirmed, on AWS."""
 
     @abstractmethod
     def make_client(self, service: str, config: Config | None = None) -> Any:
@@ -97,22 +104,24 @@ class Aws(Target):
     """
 
     name = "aws"
-    features = frozenset({"role_check"})
+    features = frozenset({"invocations", "role_check"})
 
     def __init__(self, confirm: str | None, hours: float | None, lab_id: str | None) -> None:
         from lab_utils import account
+        from lab_utils.plan import draw_up
 
         self.clock = WallClock()
-        self._session, self._one_by_one = account.session(), Lock()
-        self.region = self._session.region_name
-        self.label = account.admit(self.make_client, self.region, confirm, hours, lab_id)
+        self._session, self._one_by_one = account.open_session(), Lock()
+        self._manners = account.manners()
+        self.region = account.region_of(self._session, SERVICES)
+        self.plan = draw_up(cache(self.make_client), self.region, self.clock.now(), hours, lab_id)
+        self.plan.check(confirm)
+        self.label = self.plan.label
 
     def make_client(self, service: str, config: Config | None = None) -> Any:
-        from lab_utils import account
-
-        usual = account.manners(self._session)
-        with self._one_by_one:  # a session is not made for threads, its clients are
-            return self._session.client(service, config=usual.merge(config) if config else usual)
+        manners = self._manners.merge(config) if config else self._manners
+        with self._one_by_one:  # a session is not made for threads, as its clients are
+            return self._session.client(service, config=manners)
 
     def reset(self) -> None:
         """Nothing of AWS's is the target's own."""

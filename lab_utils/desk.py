@@ -1,0 +1,108 @@
+"""The reader's desk: which lab was left open at it, and how long the next one lasts.
+
+A desk is an account, a Region, an identity, a computer and a folder. Whoever comes back to it,
+after a kernel died for example, goes on with the lab that is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import chain
+from pathlib import Path
+
+from lab_utils.account import Account, Clients, number_in
+from lab_utils.at_once import at_once
+from lab_utils.errors import LabError
+from lab_utils.labels import Label
+from lab_utils.refusals import explained
+
+HOURS, MOST_HOURS = 4.0, 24.0 * 7
+"""How long a lab lasts if nobody says otherwise, and at most."""
+MINUTE = timedelta(minutes=1)
+
+
+def desk_of(account: Account) -> str:
+    """Six hex digits that are the same whenever the reader comes back to this desk."""
+    identity = re.sub(r"-\d{9,}$", "", account.identity)  # a session that is called by its time
+    place = (account.id, account.region, identity, socket.gethostname(), str(Path.cwd()))
+    return hashlib.sha256("\n".join(place).encode()).hexdigest()[:6]
+
+
+def lasting(hours: float | None) -> timedelta:
+    """The time from these hours, or LAB_AWS_HOURS, or four of them."""
+    chosen = number_in("LAB_AWS_HOURS", HOURS) if hours is None else hours
+    if isinstance(chosen, bool) or not isinstance(chosen, int | float):
+        raise LabError(f"hours={chosen!r} is no number of hours: give hours={HOURS:g}, say.")
+    if not 0 < chosen <= MOST_HOURS:
+        raise LabError(
+            f"A lab lasts more than 0 and at most {MOST_HOURS:g} hours, not {chosen:g}: give "
+            f"hours={HOURS:g}, say."
+        )
+    return timedelta(hours=chosen)
+
+
+def label_asked_for(lab_id: str | None, now: datetime) -> Label | None:
+    """The label that `lab_id`, or LAB_ID, names; LabError if no lab can be called that now."""
+    text = lab_id or os.environ.get("LAB_ID") or None
+    if text is None:
+        return None
+    label = Label.within(text) if isinstance(text, str) else None
+    if label is None or label.id != text.strip():
+        raise LabError(
+            f"{text!r} is no id of a lab: it looks like lab-7f3a9c-2611260314; leave lab_id and "
+            "LAB_ID out to go on with the lab of this desk."
+        )
+    if label.expires <= now:
+        raise LabError(
+            f"{label} expired at {label.expires:%Y-%m-%d %H:%M} UTC: remove it with `python -m "
+            "lab_utils sweep`, and leave lab_id and LAB_ID out to open another."
+        )
+    if label.expires > now + timedelta(hours=MOST_HOURS) + MINUTE:
+        raise LabError(
+            f"{label} would last longer than {MOST_HOURS:g} hours: leave lab_id and LAB_ID out to "
+            "open another."
+        )
+    return label
+
+
+def label_of_desk(desk: str, there: Iterable[Label], now: datetime, lasts: timedelta) -> Label:
+    """That of the lab that was left open at this desk, or a new one."""
+    left_open = [label for label in there if label.desk == desk and label.expires > now]
+    return max(left_open, default=Label(_whole_minutes(now + lasts), desk))
+
+
+def labels_there(client: Clients) -> dict[Label, int]:
+    """The labs that names tell of, and how many names tell of each."""
+
+    def tables() -> list[str]:
+        pages = client("dynamodb").get_paginator("list_tables").paginate()
+        return [name for page in pages for name in page["TableNames"]]
+
+    def streams() -> list[str]:
+        pages = client("kinesis").get_paginator("list_streams").paginate()
+        return [name for page in pages for name in page["StreamNames"]]
+
+    def functions() -> list[str]:
+        pages = client("lambda").get_paginator("list_functions").paginate()
+        return [each["FunctionName"] for page in pages for each in page["Functions"]]
+
+    def roles() -> list[str]:
+        pages = client("iam").get_paginator("list_roles").paginate()
+        return [each["RoleName"] for page in pages for each in page["Roles"]]
+
+    with explained("looking for labs that are there"):
+        listed = at_once(tables, streams, functions, roles)
+    return dict(Counter(filter(None, map(Label.within, chain.from_iterable(listed)))))
+
+
+def _whole_minutes(moment: datetime) -> datetime:
+    """A label knows no seconds; what was asked for is not cut short."""
+    minutes = math.ceil(moment.timestamp() / MINUTE.total_seconds())
+    return datetime.fromtimestamp(minutes * MINUTE.total_seconds(), moment.tzinfo)

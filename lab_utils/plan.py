@@ -1,0 +1,172 @@
+"""One screen to read before anything is made on AWS: where, as whom, what, and what it costs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from textwrap import fill
+
+from lab_utils import prices
+from lab_utils.account import Account, Clients, check_fit, look
+from lab_utils.at_once import at_once
+from lab_utils.desk import desk_of, label_asked_for, label_of_desk, labels_there, lasting
+from lab_utils.errors import LabError
+from lab_utils.labels import Label
+from lab_utils.pipeline import parts
+from lab_utils.refusals import NOTHING_TO_RESERVE, UNRESERVED
+
+WIDTH, INDENT = 80, 11
+BURST = 10_000
+"""Messages, as in a round of the workshop."""
+MINUTES = 4
+"""Assumed: AWS documents minutes for a mapping, and none of the lab's tests waits for AWS."""
+NAMED = 3
+"""So many labs of others are named; the rest are counted."""
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What a lab on AWS is about to be; shown, it is the screen.
+
+    `resources` of the lab are there already; `others` are labs of other desks that have not
+    expired, `expired` those of any desk that have. `hour` and `burst` are in USD.
+    """
+
+    account: Account
+    label: Label
+    now: datetime
+    resources: int
+    others: tuple[Label, ...]
+    expired: tuple[Label, ...]
+    hour: float
+    burst: float
+    remark: str
+
+    def check(self, confirm: str | int | None) -> None:
+        """LabError, with the screen, unless `confirm` or LAB_AWS_CONFIRM names the account."""
+        named = str(confirm or os.environ.get("LAB_AWS_CONFIRM", "")).strip()
+        here = self.account.id
+        if not named:
+            raise LabError(
+                f"Nothing is made before you confirm it.\n\n{self}\n\n"
+                f'To go on, name the account: open_lab("aws", confirm="{here}"), or set '
+                f"LAB_AWS_CONFIRM={here}."
+            )
+        if named != here:
+            raise LabError(
+                f"You confirmed account {named}, but your credentials belong to account {here}, so "
+                f"nothing is made: choose the profile of {named} in AWS_PROFILE, or confirm {here}."
+            )
+
+    def __str__(self) -> str:
+        account, left = self.account, (self.label.expires - self.now).total_seconds() / 3600
+        lines = [
+            f"A lab on AWS, {'resumed' if self.resources else 'new'}",
+            _line("account", f"{account.id}{f', {account.alias}' if account.alias else ''}"),
+            _line("identity", account.identity),
+            _line("region", account.region),
+            *(
+                [_line("endpoint", f"{account.endpoint}, not AWS's own")]
+                if account.endpoint
+                else ()
+            ),
+            _line("lab", f"{self.label}, in every name and as a tag"),
+            _line("there", f"{_some(self.resources, 'resource')} of this lab"),
+            _line("expires", f"{self.label.expires:%Y-%m-%d %H:%M} UTC, in {_hours(left)}"),
+            _line("until", "lab.close() removes everything, or `python -m lab_utils sweep`"),
+            "What the whole pipeline takes; most chapters make less",
+            _line("makes", made()),
+            _line("ready", f"in about {MINUTES} minutes"),
+            _line(
+                "costs",
+                f"{self.hour:.2f} USD an hour, used or not ({self.hour * left:.2f} until it "
+                f"expires), and {self.burst:.2f} USD for each burst of {BURST:,} messages",
+            ),
+            _line("prices", self.remark),
+            *(fill(f"! {note}", WIDTH, subsequent_indent="  ") for note in self._notes()),
+        ]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _notes(self) -> Iterable[str]:
+        account = self.account
+        if account.alias is None:
+            yield (
+                "You may not read the account's alias (iam:ListAccountAliases): make sure that it "
+                "is no production account."
+            )
+        limit = account.functions_at_once
+        if limit is not None and limit <= UNRESERVED:
+            yield f"At most {limit} functions run at once in this account. {NOTHING_TO_RESERVE}"
+        if self.expired:
+            yield (
+                f"{_named(self.expired)} expired and left something here: remove it with "
+                "`python -m lab_utils sweep`."
+            )
+        if self.others:
+            yield f"{_named(self.others)} of other desks in use: leave what is theirs alone."
+
+
+def draw_up(
+    client: Clients, region: str, now: datetime, hours: float | None, lab_id: str | None
+) -> Plan:
+    """The plan for a lab here and now; only asks AWS, and makes nothing."""
+    lasts, asked = lasting(hours), label_asked_for(lab_id, now)
+    account, there = at_once(lambda: look(client, region), lambda: labels_there(client))
+    check_fit(account)
+    label = asked or label_of_desk(desk_of(account), there, now, lasts)
+    known = prices.load()
+    return Plan(
+        account=account,
+        label=label,
+        now=now,
+        resources=there.get(label, 0),
+        others=tuple(sorted(each for each in there if each.expires > now and each != label)),
+        expired=tuple(sorted(each for each in there if each.expires <= now)),
+        hour=prices.pipeline_hour(known, region, parts.SHARDS),
+        burst=prices.pipeline_burst(known, region, BURST),
+        remark=known.remark(region),
+    )
+
+
+def made() -> str:
+    """What the pipeline is made of, in numbers."""
+    tables, functions = parts.tables(), parts.functions()
+    streams = sum(table.streams for table in tables)
+    kinds = {
+        f"table ({streams} with streams)": len(tables),
+        "function": len(functions),
+        "role": len({function.role for function in functions}),
+        "log group": len(functions),
+        "event source mapping": len(functions),
+    }
+    return ", ".join(
+        [f"a data stream of {_some(parts.SHARDS, 'shard')}"]
+        + [_some(count, kind) for kind, count in kinds.items()]
+    )
+
+
+def _line(about: str, text: str) -> str:
+    return fill(
+        f"  {about:<{INDENT - 2}}{text}",
+        WIDTH,
+        subsequent_indent=" " * INDENT,
+        break_on_hyphens=False,
+    )
+
+
+def _some(count: int, thing: str) -> str:
+    noun, _, more = thing.partition(" (")
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}{f' ({more}' if more else ''}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
+
+
+def _named(labels: tuple[Label, ...]) -> str:
+    rest = len(labels) - NAMED
+    return ", ".join(map(str, labels[:NAMED])) + (f" and {rest} more" if rest > 0 else "")
