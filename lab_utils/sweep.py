@@ -1,0 +1,269 @@
+"""What labs left behind: found by name and tag, removed in order.
+
+On AWS names are the index and tags the authority: what carries a lab's id in its name is looked at,
+and removed only if its tags say that this very lab made it. Where names are plain, all tags are
+read. What is found depends on nothing that a lab remembers, so a session that died, or an answer
+that was lost, makes no difference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lab_utils.at_once import AT_ONCE, at_once
+from lab_utils.clock import WallClock, wait_until
+from lab_utils.errors import LabError
+from lab_utils.kinds import KINDS, Clients, Found, Kind, Tags, code
+from lab_utils.labels import ID_TAG, Label
+from lab_utils.refusals import DENIED, EXPIRED, THROTTLED, UNKNOWN, in_words
+
+Outcome = TypeVar("Outcome")
+
+PASSING = THROTTLED | {
+    "ConcurrentModification",
+    "DeleteConflict",
+    "LimitExceededException",
+    "OperationAborted",
+}
+"""Refusals that pass: calls came too fast, or the last one is not known everywhere yet."""
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each further try, after those that the client has made itself."""
+PATIENCE = 900.0
+"""Seconds in which a resource is to become ready for its removal, and then to be gone. Assumed: of
+mappings it is known that both take minutes."""
+GOING = (None, "Deleting", "DELETING")
+"""States of what needs no deletion any more."""
+HOPELESS = EXPIRED | UNKNOWN
+"""Refusals that every further call would meet."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A resource that carries a lab's name or tags.
+
+    `tagged` is whether its tags say that this lab made it; nothing else is ever removed. `region`
+    is None where a kind knows no Regions.
+    """
+
+    kind: Kind
+    found: Found
+    label: Label
+    tagged: bool
+    region: str | None
+
+    @property
+    def name(self) -> str:
+        """What it is called; of a mapping, its function's name."""
+        return self.found.name
+
+    def __str__(self) -> str:
+        return f"{self.kind.name} {self.name}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that labs left, in the order of its removal, and which kinds one may not list."""
+
+    leftovers: tuple[Leftover, ...]
+    unseen: tuple[Kind, ...]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was removed, and why the rest could not be."""
+
+    removed: tuple[Leftover, ...]
+    failed: dict[Leftover, str]
+
+    def check(self) -> None:
+        """Name what is left, if anything is."""
+        if self.failed:
+            raise LabError(
+                "Not everything could be removed; try it again, or remove by hand what is left: "
+                + "; ".join(f"{leftover}: {why}" for leftover, why in self.failed.items())
+            )
+
+
+def labels_there(client: Clients) -> dict[Label, int]:
+    """Which labs' ids stand in names, and in how many of them; no tag is read."""
+    found, _ = _listed(client, KINDS)
+    labels = (Label.within(each.called) for _, each in found)
+    return dict(sorted(Counter(filter(None, labels)).items()))
+
+
+def find(
+    client: Clients,
+    *,
+    label: Label | None = None,
+    in_names: bool = True,
+    kinds: Sequence[Kind] = KINDS,
+) -> Findings:
+    """What labs, or the one with this `label`, left in the Region of these clients.
+
+    `in_names` is whether names carry the label there.
+    """
+    there, unseen = _listed(client, kinds)
+    if in_names:
+        there = [each for each in there if _is_wanted(Label.within(each[1].called), label)]
+
+    def tags_of(kind: Kind, each: Found) -> Tags | None:
+        return _patiently(lambda: kind.tags(client(kind.service), each))
+
+    tags = at_once(*(partial(tags_of, *each) for each in there), doing="reading their tags")
+    leftovers = []
+    for (kind, found), its_tags in zip(there, tags, strict=True):
+        if its_tags is None:
+            continue  # gone since it was listed, or listed a little longer than it was there
+        claimed = Label.within(found.called if in_names else its_tags.get(ID_TAG, ""))
+        if claimed is not None and _is_wanted(claimed, label):
+            region = None if kind.everywhere else str(client(kind.service).meta.region_name)
+            leftovers.append(Leftover(kind, found, claimed, claimed.owns(its_tags), region))
+    return Findings(tuple(leftovers), unseen)
+
+
+def remove(client: Clients, leftovers: Iterable[Leftover]) -> Removal:
+    """Remove what is tagged, stage by stage, and wait until it is gone.
+
+    What can't be removed is told, and the rest is removed all the same. An error of botocore's
+    means that nothing more can be done at present; what is gone by then is gone.
+    """
+    in_order = sorted((each for each in leftovers if each.tagged), key=_stage)
+    failed: dict[Leftover, str] = {}
+
+    def delete(leftover: Leftover) -> None:
+        leftover.kind.delete(client(leftover.kind.service), leftover.found.identity)
+
+    for _, stage in groupby(in_order, key=_stage):
+        those = list(stage)
+        awaited = f"{counted(those)} can be deleted, once nothing is on its way"
+        states = _wait(client, those, failed, _is_settled, awaited)
+        there = [x for x in those if x not in failed and states.get(x, "") not in GOING]
+        _each(delete, there, failed, f"removing {counted(there)}")
+        deleted = [each for each in those if each not in failed and each.kind.lingers]
+        _wait(client, deleted, failed, _is_gone, f"{counted(deleted)} are gone")
+    return Removal(tuple(each for each in in_order if each not in failed), failed)
+
+
+def counted(leftovers: Iterable[Leftover]) -> str:
+    """Such as `3 mappings, 3 functions, 1 table`, in the order of their removal."""
+    numbers = Counter(leftover.kind for leftover in leftovers)
+    return ", ".join(kind.counted(numbers[kind]) for kind in KINDS if numbers[kind])
+
+
+def _stage(leftover: Leftover) -> int:
+    return leftover.kind.stage
+
+
+def _is_wanted(claimed: Label | None, label: Label | None) -> bool:
+    return claimed is not None and label in (None, claimed)
+
+
+def _listed(
+    client: Clients, kinds: Sequence[Kind]
+) -> tuple[list[tuple[Kind, Found]], tuple[Kind, ...]]:
+    """All resources of these kinds, and the kinds that one may not list."""
+
+    def listing(kind: Kind) -> list[tuple[Kind, Found]] | None:
+        try:
+            every = _patiently(lambda: list(kind.all(client(kind.service))))
+        except ClientError as problem:
+            if code(problem) in DENIED:
+                return None
+            raise
+        return [(kind, found) for found in every]
+
+    answers = at_once(*(partial(listing, kind) for kind in kinds), doing="looking for leftovers")
+    unseen = tuple(kind for kind, answer in zip(kinds, answers, strict=True) if answer is None)
+    return [each for answer in answers for each in answer or ()], unseen
+
+
+def _each(
+    act: Callable[[Leftover], Outcome],
+    those: Sequence[Leftover],
+    failed: dict[Leftover, str],
+    doing: str = "",
+) -> dict[Leftover, Outcome]:
+    """Do it to each; what one of them is refused is noted, what concerns all is raised."""
+    outcomes: dict[Leftover, Outcome] = {}
+    hopeless: list[Exception] = []
+
+    def attempt(leftover: Leftover) -> None:
+        if hopeless:
+            return
+        try:
+            outcomes[leftover] = _patiently(lambda: act(leftover))
+        except ClientError as problem:
+            if code(problem) in HOPELESS:
+                hopeless.append(problem)
+            else:
+                failed[leftover] = in_words(problem, "removing it", 0) or str(problem)
+        except BotoCoreError as problem:
+            hopeless.append(problem)
+
+    at_once(*(partial(attempt, leftover) for leftover in those), doing=doing)
+    if hopeless:
+        raise hopeless[0]
+    return outcomes
+
+
+def _wait(
+    client: Clients,
+    those: Sequence[Leftover],
+    failed: dict[Leftover, str],
+    done: Callable[[Leftover, str | None], bool],
+    awaited: str,
+) -> dict[Leftover, str | None]:
+    """Wait until all of those whose state is known are done with it; the state that each is in."""
+    states: dict[Leftover, str | None] = {}
+    pending = [each for each in those if each.kind.state]
+
+    def over() -> bool:
+        nonlocal pending
+        while pending:
+            some, rest = pending[:AT_ONCE], pending[AT_ONCE:]
+            states.update(_each(partial(_state, client), some, failed))
+            waiting = [x for x in some if x not in failed and not done(x, states[x])]
+            pending = waiting + rest
+            if waiting:
+                return False
+        return True
+
+    over.__doc__ = awaited
+    try:
+        wait_until(WallClock(), over, PATIENCE)
+    except TimeoutError:
+        for each in pending:
+            failed[each] = f"it is still {states.get(each)} after {PATIENCE / 60:.0f} minutes"
+    return states
+
+
+def _state(client: Clients, leftover: Leftover) -> str | None:
+    return leftover.kind.state_of(client(leftover.kind.service), leftover.found.identity)
+
+
+def _is_settled(leftover: Leftover, state: str | None) -> bool:
+    return state not in leftover.kind.unsettled
+
+
+def _is_gone(_: Leftover, state: str | None) -> bool:
+    return state is None
+
+
+def _patiently(call: Callable[[], Outcome]) -> Outcome:
+    """The call's answer; refusals that pass are waited for."""
+    for seconds in WAITS:
+        try:
+            return call()
+        except ClientError as problem:
+            if code(problem) not in PASSING:
+                raise
+        time.sleep(seconds)
+    return call()
