@@ -84,6 +84,9 @@ class Usage:
     burst_reduces: float = measured(1.6, "rows a batch of ReduceLambda's, in a burst")
 
 
+AS_MEASURED = Usage()
+
+
 @dataclass(frozen=True)
 class Design:
     """What one decides; the defaults are the workshop's."""
@@ -107,7 +110,7 @@ class Design:
                 given = f"Design({name}={getattr(self, name)!r})"
                 raise LabError(f"{given} is not known: use {' or '.join(known)}.")
 
-    def fit(self, rate: float, usage: Usage = Usage()) -> Design:
+    def fit(self, rate: float, usage: Usage = AS_MEASURED) -> Design:
         """The same with as many shards and lanes as so many messages a second need, with room."""
         bytes_each = usage.message_bytes + usage.key_bytes
         load = max(rate / SHARD_RECORDS, rate * bytes_each / SHARD_BYTES)
@@ -115,6 +118,9 @@ class Design:
         busy = flow(rate, replace(self, shards=shards), usage).state_busy
         lanes = max(self.state_lanes, math.ceil(busy / shards / self.filled))
         return replace(self, shards=shards, state_lanes=min(lanes, 10))
+
+
+WORKSHOP = Design()
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class Flow:
     reduce_busy: float
 
 
-def flow(rate: float, design: Design = Design(), usage: Usage = Usage()) -> Flow:
+def flow(rate: float, design: Design = WORKSHOP, usage: Usage = AS_MEASURED) -> Flow:
     """What goes on in a second when so many messages come in it, at even distances or nearly so."""
     if not 0 <= rate < math.inf:
         raise LabError(f"rate={rate!r} is no rate: give messages a second, zero or more.")
@@ -180,7 +186,7 @@ def _table_shards(writes: float) -> int:
 # -- how much of what ---------------------------------------------------------------------------
 
 
-def steady(rate: float, design: Design = Design(), usage: Usage = Usage()) -> Amounts:
+def steady(rate: float, design: Design = WORKSHOP, usage: Usage = AS_MEASURED) -> Amounts:
     """What is used in one second of a steady rate of messages; 0 is the idle pipeline."""
     now = flow(rate, design, usage)
     return {
@@ -195,11 +201,11 @@ def steady(rate: float, design: Design = Design(), usage: Usage = Usage()) -> Am
     }
 
 
-def burst(messages: int = 10_000, usage: Usage = Usage()) -> Amounts:
+def burst(messages: int = 10_000, usage: Usage = AS_MEASURED) -> Amounts:
     """What so many messages at once use, beside the hours: in batches as large as were measured."""
     if not 0 <= messages < math.inf:
         raise LabError(f"messages={messages!r} is no number of messages: give zero or more.")
-    design = Design()
+    design = WORKSHOP
     states = messages / usage.burst_states
     maps = messages / usage.burst_maps
     reduces = maps / usage.burst_reduces
@@ -218,7 +224,7 @@ def burst(messages: int = 10_000, usage: Usage = Usage()) -> Amounts:
     }
 
 
-def growth(rate: float, design: Design = Design(), usage: Usage = Usage()) -> Amounts:
+def growth(rate: float, design: Design = WORKSHOP, usage: Usage = AS_MEASURED) -> Amounts:
     """The GB that a month of nothing but new trades adds to what is stored from then on."""
     rows = flow(rate, design, usage).maps
     items = {
@@ -288,7 +294,7 @@ def pipeline_burst(prices: Prices, region: str, messages: int = 10_000) -> float
     return sum(bill(prices, region, burst(messages)).values())
 
 
-def as_records(usage: Usage = Usage()) -> list[dict[str, Any]]:
+def as_records(usage: Usage = AS_MEASURED) -> list[dict[str, Any]]:
     """The numbers of a usage as rows: name, value, mark, how it was obtained."""
     return [
         {"name": each.name, "value": getattr(usage, each.name), **each.metadata}

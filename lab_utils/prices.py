@@ -1,8 +1,8 @@
 """What AWS charges: dated prices, each with its unit, its source and a mark.
 
-They lie in `prices.json`. A price is `documented` if somebody read it in AWS's list or on AWS's page
-on the day given there, and `remembered` if nobody did again. Prices change: look before a class. Free
-tiers are named and never subtracted.
+They lie in `prices.json`. A price is `documented` if somebody read it in AWS's list, or on AWS's
+page, on the day given there; it is `remembered` if nobody did again. Prices change: look before a
+class. Free tiers are named and never subtracted.
 """
 
 from __future__ import annotations
