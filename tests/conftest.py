@@ -1,8 +1,10 @@
-"""What the tests share: a lab that is closed afterwards, and a guard around the process."""
+"""What the tests share: a lab that is closed afterwards, and guards around all processes."""
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from hypothesis import HealthCheck, settings
 import lab_utils as lu
 from lab_utils.lab import Lab
 
+sys.path.insert(0, str(Path(__file__).parent / "guard"))
+import loopback_only
+
 # The same examples at every run: a failure is the code's doing, never the dice's.
 settings.register_profile(
     "book",
@@ -24,6 +29,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("book")
+
+# No test reaches out of this machine, and no Python that a test starts: it inherits the guard.
+_NOTES = tempfile.TemporaryDirectory(prefix="loopback-only-")
+_REFUSALS = Path(_NOTES.name) / "refusals"
+_REFUSALS.touch()
+os.environ |= loopback_only.environment(_REFUSALS, os.environ.get("PYTHONPATH", ""))
+loopback_only.install()
 
 _NETWORK = (
     "socket.connect",
@@ -74,6 +86,15 @@ def sealed() -> Iterator[ProcessGuard]:
     yield _GUARD
     _GUARD.watching = False
     assert _GUARD.seen == []
+
+
+@pytest.fixture(autouse=True)
+def refusals() -> Iterator[Path]:
+    """The file of what wanted to leave this machine; a test that leaves it filled has failed."""
+    yield _REFUSALS
+    refused = _REFUSALS.read_text()
+    _REFUSALS.write_text("")
+    assert not refused, f"only this machine may be reached from a test:\n{refused}"
 
 
 @pytest.fixture
