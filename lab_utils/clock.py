@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from lab_utils.emulator.physics import MICROSECONDS
 from lab_utils.emulator.scheduler import Scheduler
 from lab_utils.errors import LabError, NotOnThisTarget
+from lab_utils.progress import waiting
 
 FIRST_LOOK, LOOK_GROWTH, LAST_LOOK = 0.05, 1.5, 0.5
 """Seconds between two looks at what is waited for: short at first, then patient."""
@@ -104,17 +106,25 @@ def pause(client: Any, seconds: float) -> None:
 def wait_until(clock: Clock, predicate: Callable[[], Any], timeout: float) -> Any:
     """Let time pass until a predicate holds, and return what it said.
 
-    `timeout` is in seconds of the target's own time; a TimeoutError names what was waited for.
+    `timeout` is in seconds of the target's own time; a TimeoutError names what was waited for, and
+    so does a bar where time is real.
     """
     deadline = clock.now() + timedelta(seconds=timeout)
+    real = isinstance(clock, WallClock)
     pause = FIRST_LOOK
-    while not (found := predicate()):
-        left = (deadline - clock.now()).total_seconds()
-        if left <= 0:
-            raise TimeoutError(f"{timeout:g} seconds went by without: {_described(predicate)}")
-        clock.let_pass(min(pause, left))
-        pause = min(pause * LOOK_GROWTH, LAST_LOOK)
+    with waiting(_described(predicate), timeout) if real else nullcontext(_unseen) as went_by:
+        while not (found := predicate()):
+            left = (deadline - clock.now()).total_seconds()
+            if left <= 0:
+                raise TimeoutError(f"{timeout:g} seconds went by without: {_described(predicate)}")
+            clock.let_pass(min(pause, left))
+            went_by(min(pause, left))
+            pause = min(pause * LOOK_GROWTH, LAST_LOOK)
     return found
+
+
+def _unseen(_: float) -> None:
+    """Virtual time is over before anybody could read what was waited for."""
 
 
 def _described(predicate: Callable[[], Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from lab_utils import frames, packaging
+from lab_utils import frames, measures, packaging, roles
+from lab_utils.at_once import at_once
 from lab_utils.clock import Clock, wait_until
 from lab_utils.emulator.physics import Physics
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
-from lab_utils.ledger import Ledger
+from lab_utils.refusals import explained
+from lab_utils.settling import settled
+from lab_utils.tagging import tagging
 from lab_utils.targets import FEATURES, SERVICES, Embedded, Target, open_target
 
 if TYPE_CHECKING:
@@ -25,24 +28,8 @@ if TYPE_CHECKING:
     from lab_utils.doctor import Diagnosis
     from lab_utils.emulator.traffic import Keys
     from lab_utils.emulator.world import World
-
-AT_ONCE = 8
-"""So many calls of `together` are under way at a time: fewer than a client has connections (10)."""
-TRUST_LAMBDA = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
-WRITE_LOGS = {
-    "Effect": "Allow",
-    "Resource": "*",
-    "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
-}
+    from lab_utils.labels import Label
+    from lab_utils.plan import Plan
 
 
 class Lab:
@@ -53,8 +40,8 @@ class Lab:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._opened = target.clock.now()
         self._clients: dict[str, Any] = {}
-        self._ledger = Ledger()
         self._closed = False
 
     # -- clients and time -----------------------------------------------------------------------
@@ -68,6 +55,16 @@ class Lab:
     def region(self) -> str:
         """The Region of the lab's clients."""
         return self._target.region
+
+    @property
+    def label(self) -> Label | None:
+        """What names and tags of everything the lab makes say; None where they say nothing."""
+        return self._target.label
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was confirmed before the lab made anything on AWS; None on other targets."""
+        return self._target.plan
 
     @property
     def clock(self) -> Clock:
@@ -86,10 +83,13 @@ class Lab:
         if config is not None:
             if not isinstance(config, Config):
                 raise LabError(f"config={config!r} is no Config: give botocore.config.Config(...).")
-            return self._ledger.watch(self._target.make_client(name, config))
+            return self._tagging(self._target.make_client(name, config))
         if name not in self._clients:
-            self._clients[name] = self._ledger.watch(self._target.make_client(name))
+            self._clients[name] = self._tagging(self._target.make_client(name))
         return self._clients[name]
+
+    def _tagging(self, client: Any) -> Any:
+        return tagging(client, self._target.owner, in_names=self._target.label is not None)
 
     def clients(self, *names: str) -> tuple[Any, ...]:
         """Several clients at once, in the order of their names."""
@@ -119,9 +119,7 @@ class Lab:
         """
         if isinstance(self._target, Embedded):
             return [call() for call in calls]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            under_way = [pool.submit(call) for call in calls]
-        return [each.result() for each in under_way]
+        return at_once(*calls)
 
     # -- functions ------------------------------------------------------------------------------
 
@@ -137,14 +135,21 @@ class Lab:
                     "Action and Resource."
                 )
         name, iam = self.name(name), self.client("iam")
-        try:
-            iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST_LAMBDA))
-        except ClientError as problem:
-            if problem.response["Error"]["Code"] != "EntityAlreadyExists":
-                raise
-        document = {"Version": "2012-10-17", "Statement": [WRITE_LOGS, *statements]}
-        iam.put_role_policy(RoleName=name, PolicyName="lab", PolicyDocument=json.dumps(document))
-        return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+        if not self._target.label:  # else it may write the logs that `deploy_function` makes
+            statements = (roles.WRITE_LOGS, *statements)
+        with self.explaining(f"making role {name}"):
+            self._unless(
+                "EntityAlreadyExists",
+                iam.create_role,
+                RoleName=name,
+                AssumeRolePolicyDocument=json.dumps(roles.TRUST_LAMBDA),
+            )
+            if statements:
+                self._put_policy(name, "lab", *statements)
+            else:
+                gone = iam.delete_role_policy
+                self._unless("NoSuchEntity", gone, RoleName=name, PolicyName="lab")
+            return str(iam.get_role(RoleName=name)["Role"]["Arn"])
 
     def deploy_function(
         self,
@@ -171,42 +176,120 @@ class Lab:
             "MemorySize": memory,
             "Environment": {"Variables": environment or {}},
         }
+        with self.explaining(f"deploying function {name}"):
+            if self._target.owner:
+                self._make_log_group(name, role)
+            created = self._unless(
+                "ResourceConflictException",
+                functions.create_function,
+                FunctionName=name,
+                Code={"ZipFile": code.zip},
+                **settings,
+            )
+            if not created:
+                settled(self, functions.update_function_code, FunctionName=name, ZipFile=code.zip)
+                self._wait_until_active(name)
+                change = functions.update_function_configuration
+                settled(self, change, FunctionName=name, **settings)
+            return self._wait_until_active(name)
+
+    def _make_log_group(self, function: str, role: str) -> None:
+        """Where tags tell whose a thing is, the lab makes a function's log group: see `roles`."""
+        logs, group = self.client("logs"), roles.log_group(function)
+        self._unless("ResourceAlreadyExistsException", logs.create_log_group, logGroupName=group)
+        logs.put_retention_policy(logGroupName=group, retentionInDays=roles.LOG_DAYS)
+        name = role.rsplit("/", 1)[-1]
+        if self._target.label and name == self.name(name):  # a role that is not the lab's stays
+            self._put_policy(name, f"logs-of-{function}", roles.may_write_logs(function))
+
+    def _put_policy(self, role: str, policy: str, *statements: dict[str, Any]) -> None:
+        document = json.dumps(roles.document(*statements))
+        put = self.client("iam").put_role_policy
+        settled(self, put, RoleName=role, PolicyName=policy, PolicyDocument=document)
+
+    def _unless(self, refusal: str, call: Callable[..., Any], **request: Any) -> bool:
+        """Make a call; False if AWS refuses it with this code, for all is as wanted already."""
         try:
-            functions.create_function(FunctionName=name, Code={"ZipFile": code.zip}, **settings)
+            settled(self, call, **request)
         except ClientError as problem:
-            if problem.response["Error"]["Code"] != "ResourceConflictException":
+            if problem.response["Error"]["Code"] != refusal:
                 raise
-            functions.update_function_code(FunctionName=name, ZipFile=code.zip)
-            self._wait_until_active(name)
-            functions.update_function_configuration(FunctionName=name, **settings)
-        return self._wait_until_active(name)
+            return False
+        return True
 
     def _wait_until_active(self, name: str) -> str:
         def active() -> Any:
             found = self.client("lambda").get_function_configuration(FunctionName=name)
-            ready = found.get("State", "Active") == "Active" and (
-                found.get("LastUpdateStatus", "Successful") != "InProgress"
-            )
-            return found if ready else None
+            states = (found.get("State", "Active"), found.get("LastUpdateStatus", "Successful"))
+            if "Failed" in states:
+                why = found.get("LastUpdateStatusReason") or found.get("StateReason")
+                raise LabError(f"Function {name} failed ({why}): mend that and deploy it again.")
+            return found if states == ("Active", "Successful") else None
 
         active.__doc__ = f"function {name} is Active"
         return str(self.wait_until(active, timeout=120)["FunctionArn"])
 
+    def explaining(self, doing: str) -> AbstractContextManager[None]:
+        """Say in a sentence what AWS refuses in the block, and what to do about it (`refusals`).
+
+        `doing` is a gerund. On other targets errors stay as they are.
+        """
+        label = self._target.label
+        return explained(doing, label) if label else nullcontext()
+
     # -- behind the scenes ----------------------------------------------------------------------
 
     def can(self, feature: str) -> bool:
-        """Whether the target can do this: time_travel, partitions, invocations, role_check."""
+        """Whether the target can do this.
+
+        There are time_travel, partitions, invocations, pollers and role_check.
+        """
         if feature not in FEATURES:
             raise LabError(f"Nobody knows the feature {feature!r}: ask for {', '.join(FEATURES)}.")
         return feature in self._target.features
 
     def invocations(self, function: str | None = None) -> pd.DataFrame:
-        """Every invocation so far, one row each, in the order in which they began.
+        """Every invocation that is over, one row each, in the order in which they began.
 
         Columns: function, instance, shard, lane, batch_size, started, ended (UTC), outcome (ok,
-        error, timeout, throttled), attempt, iterator_age (seconds, when the invocation began).
+        partial, error, timeout, throttled), attempt, iterator_age (seconds, when it began).
+
+        Elsewhere than on the embedded target this is what functions' logs tell, to the millisecond,
+        and they tell less. `function`: a plain name will do; None is all that the lab made, or on
+        LocalStack all that have logged since the lab was opened. A log line can come minutes late,
+        so look again before you count. Throttled invocations leave no line: see `throttles`. A
+        partial success looks like any other. No log knows of lanes. An instance is a log stream.
+        Shard, batch size, age and the attempt at a batch come from a line that the function prints
+        (the pipeline's do; `lab_utils.reports` shows it); without it an attempt is one at the same
+        event. The age of a table's record is up to a second too high, as records are stamped in
+        whole seconds; its shard is found by reading the stream, within the day that it is kept.
         """
-        return frames.invocations(self._world("invocations"), function)
+        if isinstance(self._target, Embedded):
+            return frames.invocations(self._world("invocations"), function)
+        from lab_utils import reports
+
+        self._check_open()
+        since = None if self._target.label else self._opened
+        return reports.invocations(self, self._target.label, function, since)
+
+    def iterator_age(self, function: str, minutes: float = 60) -> pd.DataFrame:
+        """How old records were when a function was given them, as CloudWatch counts.
+
+        Columns: at (UTC, the beginning of a minute), age (seconds, the highest in that minute, of
+        the last record of a batch). `minutes`: so far back. Metrics can come minutes late.
+        """
+        return self._measured(measures.ITERATOR_AGE, function, minutes)
+
+    def throttles(self, function: str, minutes: float = 60) -> pd.DataFrame:
+        """How often a function was throttled, as CloudWatch counts: columns at (UTC) and throttles.
+
+        As for `iterator_age`, one row for each minute of which anything is known.
+        """
+        return self._measured(measures.THROTTLES, function, minutes)
+
+    def _measured(self, measure: measures.Measure, function: str, minutes: float) -> pd.DataFrame:
+        name, now = self.name(function), self.clock.now()
+        return measure.frame(self.client("cloudwatch"), name, now, minutes)
 
     def tries(self, function: str | None = None) -> pd.DataFrame:
         """Every handing-over of a batch, or of a part of one, so far, in order.
@@ -215,14 +298,14 @@ class Lab:
         in the batch the part begins, from 0), size (records handed over), attempt, outcome,
         started (UTC). A batch that was never cut nor tried again has one row.
         """
-        return frames.tries(self._world("invocations"), function)
+        return frames.tries(self._world("pollers"), function)
 
     def why(self, mapping: str | dict[str, Any]) -> str:
         """In words: what a mapping's pollers are doing, and why nothing arrived.
 
         `mapping` is its UUID, or the answer to its creation.
         """
-        world = self._world("invocations")
+        world = self._world("pollers")
         uuid = mapping.get("UUID", "") if isinstance(mapping, dict) else mapping
         return frames.why(world, self.region, uuid)
 
@@ -232,7 +315,7 @@ class Lab:
         Columns: at (UTC), function, waiting (records not yet processed), age (seconds, of the
         oldest of them).
         """
-        return frames.backlog(self._world("invocations"), function, every)
+        return frames.backlog(self._world("pollers"), function, every)
 
     def partitions(self, table: str) -> pd.DataFrame:
         """The partitions of a table in the order of the ring, indexed by their id.
@@ -332,14 +415,17 @@ class Lab:
             self._closed = True
 
     def _remove_what_was_made(self) -> None:
-        if isinstance(self._target, Embedded):
+        """By its tags, so that what an earlier kernel made of this lab goes, too."""
+        target = self._target
+        if target.owner is None:
             return  # it all goes with its world
-        failures = self._ledger.remove_all(self.client)
-        if failures:
-            raise LabError(
-                "Not everything could be removed; remove by hand what is left: "
-                + "; ".join(failures)
-            )
+        from lab_utils.sweep import find, remove
+
+        with self.explaining("removing what the lab made"):
+            found = find(self.client, label=target.owner, in_names=target.label is not None)
+            removal = remove(self.client, found.leftovers)
+        print(*removal.sentences(), *found.sentences(), sep="\n")
+        removal.check()
 
     def __enter__(self) -> Lab:
         return self
@@ -375,4 +461,7 @@ def open_lab(
     LAB_AWS_HOURS; 4 if neither is said). `lab_id` (or LAB_ID) names the lab to go on with; without
     it the one that this desk left open is found again.
     """
-    return Lab(open_target(target, seed, physics, confirm=confirm, hours=hours, lab_id=lab_id))
+    lab = Lab(open_target(target, seed, physics, confirm=confirm, hours=hours, lab_id=lab_id))
+    if lab.plan is not None:
+        print(lab.plan)
+    return lab

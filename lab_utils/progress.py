@@ -3,17 +3,76 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
+A_MOMENT = 2.0
+"""Seconds for which nobody wants to be told what is waited for."""
+
 
 def progress(items: Sequence[Item], doing: str) -> Iterator[Item] | Iterable[Item]:
     """The items one by one, with a bar that says how far it got and vanishes at the end."""
-    if os.environ.get("LAB_PROGRESS", "1") == "0":
+    if _switched_off():
         return items
     from tqdm import tqdm
 
     bar: Iterable[Item] = tqdm(items, desc=doing, leave=False)
     return bar
+
+
+@contextmanager
+def waiting(awaited: str, timeout: float) -> Iterator[Callable[[float], object]]:
+    """A bar that says what is waited for, from the third second on, and vanishes at the end.
+
+    What it yields is to be called with the seconds that went by since the last time.
+    """
+    if _switched_off():
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    longest = timedelta(seconds=round(timeout))
+    with tqdm(
+        total=timeout,
+        desc=f"waiting: {awaited}",
+        bar_format="{desc} |{bar:20}| {elapsed}" + f", {longest} at most",
+        delay=A_MOMENT,
+        miniters=0,
+        leave=False,
+    ) as bar:
+        yield bar.update
+
+
+@contextmanager
+def counting(doing: str, total: int) -> Iterator[Callable[[str], object]]:
+    """A bar that counts up to a total, and vanishes at the end.
+
+    What it yields is to be called at each step, with what is to be said of it.
+    """
+    if _switched_off():
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total,
+        desc=doing,
+        bar_format="{desc} |{bar:20}| {n_fmt} of {total_fmt}{postfix}",
+        miniters=0,
+        leave=False,
+    ) as bar:
+
+        def step(words: str) -> None:
+            bar.set_postfix_str(words, refresh=False)
+            bar.update()
+            bar.refresh()
+
+        yield step
+
+
+def _switched_off() -> bool:
+    return os.environ.get("LAB_PROGRESS", "1") == "0"

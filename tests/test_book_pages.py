@@ -19,7 +19,7 @@ import lab_utils as lu
 from lab_utils.emulator import gateway
 from lab_utils.emulator.physics import GB, HOUR, KB, MB, Physics, as_records
 from lab_utils.lab import Lab
-from lab_utils.pipeline import resources
+from lab_utils.pipeline import parts
 from lab_utils.pipeline.scoreboard import PATIENCE
 
 mpl.use("Agg")
@@ -191,14 +191,17 @@ def test_the_snippet_of_the_first_page(lab: Lab) -> None:
     assert drawn.figure.get_axes()
 
 
-def test_the_targets_of_the_first_page() -> None:
+def test_the_targets_of_the_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
     now = {
         row["`LAB_TARGET`"].strip("`"): row["In this release"]
         for row in rows_under(text("intro"), "`LAB_TARGET`")
     }
     assert now.keys() == {"embedded", "localstack", "aws"}
-    assert now["aws"] == "not yet"
-    with pytest.raises(lu.NotOnThisTarget):
+    assert now["aws"] == "yes; after you confirmed the account"
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "nowhere")
+    with pytest.raises(lu.LabError, match="AWS_REGION"):
         lu.open_lab("aws")
 
 
@@ -287,10 +290,10 @@ def test_what_latest_misses_while_a_mapping_is_created(start: str, delivered: in
 
 def test_the_stages_of_the_overview() -> None:
     stages = {row["Stage"]: row for row in rows_under(text("pipeline"), "Stage")}
-    state, map_, reduce = resources.STATE_MAPPING, resources.MAP_MAPPING, resources.REDUCE_MAPPING
-    names = resources.NAMES
+    state, map_, reduce = (function.mapping for function in parts.functions())
+    names = parts.NAMES
     assert stages["StateLambda"]["Reads"] == (
-        f"`{names.stream}`, {resources.SHARDS} shards, batches of up to {state['BatchSize']}"
+        f"`{names.stream}`, {parts.SHARDS} shards, batches of up to {state['BatchSize']}"
     )
     assert stages["MapLambda"]["Reads"] == (
         f"stream of `{names.state_table}`, batches of up to {map_['BatchSize']:,}, "

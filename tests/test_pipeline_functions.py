@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab_utils.pipeline.contract import function_file
-from lab_utils.pipeline.resources import FUNCTIONS, TABLES
+from lab_utils.pipeline.parts import functions, tables
 
 # Five messages: id, value, region, desk. All Delta, all version 1.
 SAMPLE = {
@@ -47,6 +47,8 @@ SECOND = {
     "Delta:FXSpot:EMEA": 100,
     "Delta:FXSpot:AMER": 20,
 }
+NOW = 1_800_000_000.0
+STREAM = "arn:aws:dynamodb:us-east-1:123456789012:table/Orders/stream/2027-01-15T08:00:00.000"
 TOTALS = {
     "message_count": 5,
     "Delta": 138,
@@ -103,7 +105,7 @@ class World:
 
     def __init__(self, monkeypatch, endpoint):
         number = next(_world)
-        self.names = {name: f"{name}{number}" for name, _, _ in TABLES}
+        self.names = {table.name: f"{table.name}{number}" for table in tables()}
         for key, value in {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_REGION": "us-east-1",
@@ -113,14 +115,14 @@ class World:
         }.items():
             monkeypatch.setenv(key, value)
         self.dynamodb = boto3.client("dynamodb")
-        for name, key, _ in TABLES:
+        for table in tables():
             self.dynamodb.create_table(
-                TableName=self.names[name],
-                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+                TableName=self.names[table.name],
+                KeySchema=[{"AttributeName": table.key, "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": table.key, "AttributeType": "S"}],
                 BillingMode="PAY_PER_REQUEST",
             )
-        for function in FUNCTIONS:
+        for function in functions():
             for variable, table in function.environment.items():
                 monkeypatch.setenv(variable, self.names[table])
         self.state, self.map, self.reduce = map(load, ("state", "map", "reduce"))
@@ -162,8 +164,16 @@ def message(trade_id, value, *, version=1, age=0.0, region="AMER", desk="FXSpot"
 
 
 def kinesis_event(*messages):
-    data = [base64.b64encode(json.dumps(m).encode()).decode() for m in messages]
-    return {"Records": [{"kinesis": {"data": text}} for text in data]}
+    records = []
+    for number, each in enumerate(messages, start=1):
+        data = base64.b64encode(json.dumps(each).encode()).decode()
+        body = {
+            "sequenceNumber": f"{number:056}",
+            "data": data,
+            "approximateArrivalTimestamp": NOW - 3 + number / 8,
+        }
+        records.append({"eventID": f"shardId-000000000002:{number:056}", "kinesis": body})
+    return {"Records": records}
 
 
 def image(trade_id, value, region, desk, risk_type="Delta"):
@@ -182,8 +192,12 @@ def stream_event(*changes):
     records = []
     for number, (old, new) in enumerate(changes, start=1):
         images = {"OldImage": old, "NewImage": new}
-        body = {"SequenceNumber": f"{number:021}", **{k: v for k, v in images.items() if v}}
-        records.append({"eventID": f"{number:032x}", "dynamodb": body})
+        body = {
+            "ApproximateCreationDateTime": NOW - 3 + number,
+            "SequenceNumber": f"{number:021}",
+            **{k: v for k, v in images.items() if v},
+        }
+        records.append({"eventID": f"{number:032x}", "eventSourceARN": STREAM, "dynamodb": body})
     return {"Records": records}
 
 
@@ -337,6 +351,25 @@ def test_reduce_does_nothing_for_deletions(world):
 
 # --- all three ------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("name", ["state", "map", "reduce"])
+def test_a_function_says_which_batch_it_was_given_before_anything_can_fail(
+    world, monkeypatch, capsys, name
+):
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    world.fail(name.upper(), 100)
+    if name == "state":
+        event = kinesis_event(message("a", 1.5), message("b", 1.5))
+        expected = {"shard": "shardId-000000000002", "first": f"{1:056}", "size": 2, "age": 2.75}
+    else:
+        event, expected = inserts("M1", "M2"), {"stream": STREAM, "first": f"{1:021}", "size": 2}
+        expected["age"] = 1.0
+    with pytest.raises((RuntimeError, KeyError)):
+        getattr(world, name).handler(event, None)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {"batch": expected}
+
+
 PLACES = st.tuples(
     st.sampled_from(["AMER", "APAC", "EMEA"]),
     st.sampled_from(["FXSpot", "FXOptions"]),
@@ -388,4 +421,4 @@ def test_totals_are_the_sums_of_the_latest_values(map_and_reduce, writes, cut, r
 def test_a_function_is_short_and_stands_alone(name):
     text = function_file(name).read_text(encoding="utf-8")
     assert "lab_utils" not in text
-    assert len(text.splitlines()) <= 70
+    assert len(text.splitlines()) <= 80

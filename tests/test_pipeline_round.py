@@ -46,12 +46,12 @@ def test_deploy_leaves_two_links_missing_and_can_be_run_twice(lab):
 def test_reduce_may_not_read_its_stream_until_it_is_allowed_to(lab):
     pipeline = game.deploy(lab, shards=2)
     functions = lab.client("lambda")
-    request = {**game.REDUCE_MAPPING, "EventSourceArn": pipeline.reduce_stream_arn}
+    declared = pipeline.function("ReduceLambda")
+    request = {**declared.mapping, "EventSourceArn": pipeline.reduce_stream_arn}
     with pytest.raises(ClientError, match="Cannot access stream") as refused:
         functions.create_event_source_mapping(**request)
     assert refused.value.response["Error"]["Code"] == "InvalidParameterValueException"
-    statements = game.REDUCE_STATEMENTS + game.REDUCE_MISSING_STATEMENTS
-    lab.role(game.NAMES.reduce_role, *statements)
+    lab.role(declared.role, *pipeline.statements("ReduceLambda", complete=True))
     uuid = functions.create_event_source_mapping(**request)["UUID"]
     game.wait_enabled(lab, uuid)
     assert pipeline.mapping("ReduceLambda") == uuid

@@ -5,13 +5,8 @@ AggregateTable. It needs nothing but a lab, and runs the same on every target.
 """
 
 from lab_utils.pipeline.messages import TOTAL_KEYS, Burst, make_burst
+from lab_utils.pipeline.parts import NAMES
 from lab_utils.pipeline.resources import (
-    MAP_MAPPING,
-    NAMES,
-    REDUCE_MAPPING,
-    REDUCE_MISSING_STATEMENTS,
-    REDUCE_STATEMENTS,
-    STATE_MAPPING,
     Pipeline,
     deploy,
     remove,
@@ -23,12 +18,7 @@ from lab_utils.pipeline.stages import Stage, stages
 from lab_utils.pipeline.totals import read_totals, totals_frame
 
 __all__ = [
-    "MAP_MAPPING",
     "NAMES",
-    "REDUCE_MAPPING",
-    "REDUCE_MISSING_STATEMENTS",
-    "REDUCE_STATEMENTS",
-    "STATE_MAPPING",
     "TOTAL_KEYS",
     "Burst",
     "Pipeline",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,15 @@ class Clock(Protocol):
 
 class Lab(Protocol):
     """The part of a lab that the pipeline uses; every target offers it."""
+
+    def name(self, plain: str) -> str:
+        """What a resource called ``plain`` is called in this lab."""
+
+    def together(self, *calls: Callable[[], Any]) -> list[Any]:
+        """Make calls that do not depend on one another; their answers, in the same order."""
+
+    def explaining(self, doing: str) -> AbstractContextManager[None]:
+        """Say in a sentence what the target refuses in the block; ``doing`` is a gerund."""
 
     @property
     def clock(self) -> Clock:
@@ -74,4 +84,9 @@ def every(lab: Lab, seconds: float, check: Callable[[], bool]) -> Callable[[], b
 def pause(lab: Lab, seconds: float) -> None:
     """Let ``seconds`` of the target's time go by."""
     end = lab.clock.now() + timedelta(seconds=seconds)
-    lab.wait_until(lambda: lab.clock.now() >= end, timeout=seconds + 60)
+
+    def over() -> bool:
+        """The pause is over."""
+        return lab.clock.now() >= end
+
+    lab.wait_until(over, timeout=seconds + 60)

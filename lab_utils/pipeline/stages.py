@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lab_utils.pipeline.contract import Lab
+from lab_utils.pipeline.parts import NAMES
 from lab_utils.pipeline.resources import Pipeline, find_mapping
 
 
@@ -17,8 +18,9 @@ class Stage:
     function before writes to it, ``"connected"`` or ``"missing"`` where an event source mapping
     reads the stream before, and empty for the first stage.
 
-    ``detail`` is short enough for a picture: ``"batch 10,000, 3 s"`` is a mapping's BatchSize and
-    batching window, ``"1 at once"`` a function's reserved concurrency.
+    ``name`` is the plain one, whatever the target. ``detail`` is short enough for a picture:
+    ``"batch 10,000, 3 s"`` is a mapping's BatchSize and batching window, ``"1 at once"`` a
+    function's reserved concurrency.
     """
 
     name: str
@@ -30,16 +32,15 @@ class Stage:
 
 def stages(lab: Lab, pipeline: Pipeline) -> list[Stage]:
     """Ask AWS what is there: seven stages, in the order in which a message meets them."""
-    names = pipeline.names
-    kinesis_shards = _open_kinesis_shards(lab, names.stream)
+    kinesis_shards = _open_kinesis_shards(lab, pipeline.names.stream)
     return [
-        Stage(names.stream, "stream", kinesis_shards, detail=_some(kinesis_shards, "open shard")),
-        _function(lab, pipeline, names.state_function),
-        _table(lab, names.state_table, pipeline.state_stream_arn),
-        _function(lab, pipeline, names.map_function),
-        _table(lab, names.reduce_table, pipeline.reduce_stream_arn),
-        _function(lab, pipeline, names.reduce_function),
-        _table(lab, names.aggregate_table),
+        Stage(NAMES.stream, "stream", kinesis_shards, detail=_some(kinesis_shards, "open shard")),
+        _function(lab, pipeline, NAMES.state_function),
+        _table(lab, NAMES.state_table, pipeline.state_stream_arn),
+        _function(lab, pipeline, NAMES.map_function),
+        _table(lab, NAMES.reduce_table, pipeline.reduce_stream_arn),
+        _function(lab, pipeline, NAMES.reduce_function),
+        _table(lab, NAMES.aggregate_table),
     ]
 
 
@@ -48,9 +49,9 @@ def _some(count: int, thing: str) -> str:
 
 
 def _function(lab: Lab, pipeline: Pipeline, name: str) -> Stage:
-    mapping = find_mapping(lab, name, pipeline.source_of(name))
+    mapping = find_mapping(lab, lab.name(name), pipeline.source_of(name))
     details = [_describe(mapping)] if mapping else []
-    answer = lab.client("lambda").get_function_concurrency(FunctionName=name)
+    answer = lab.client("lambda").get_function_concurrency(FunctionName=lab.name(name))
     reserved = answer.get("ReservedConcurrentExecutions")
     if reserved is not None:
         details.append(f"{reserved} at once")
@@ -77,7 +78,7 @@ def _table(lab: Lab, name: str, stream_arn: str | None = None) -> Stage:
 
 
 def _count_items(lab: Lab, table: str) -> int:
-    request = {"TableName": table, "Select": "COUNT", "ConsistentRead": True}
+    request = {"TableName": lab.name(table), "Select": "COUNT", "ConsistentRead": True}
     pages = lab.client("dynamodb").get_paginator("scan").paginate(**request)
     return sum(page["Count"] for page in pages)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab_utils.pipeline.contract import Lab
 from lab_utils.pipeline.messages import TOTAL_KEYS
-from lab_utils.pipeline.resources import NAMES
+from lab_utils.pipeline.parts import NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ _ORDER = {key: place for place, key in enumerate((*TOTAL_KEYS, MESSAGE_COUNT))}
 
 def read_totals(lab: Lab) -> dict[str, Decimal]:
     """Every item of AggregateTable (strongly consistent), in the order of the hierarchy."""
-    request = {"TableName": NAMES.aggregate_table, "ConsistentRead": True}
+    request = {"TableName": lab.name(NAMES.aggregate_table), "ConsistentRead": True}
     pages = lab.client("dynamodb").get_paginator("scan").paginate(**request)
     items = [item for page in pages for item in page["Items"]]
     totals = {item["Identifier"]["S"]: Decimal(item["Value"]["N"]) for item in items}
