@@ -18,26 +18,31 @@ from lab_utils.lab import Lab, open_lab
 _LATER = {
     "question": "lab_utils.exercises",
     "Gap": "lab_utils.reader",
+    "Recording": "lab_utils.recordings",
     "ShardLineage": "lab_utils.lineage",
     "StreamReader": "lab_utils.reader",
     "TrimmedRecords": "lab_utils.errors",
     "TrimmedRecordsWarning": "lab_utils.errors",
     "read_lineage": "lab_utils.lineage",
+    "read_recording": "lab_utils.recordings",
+    "record_stream": "lab_utils.watching",
     "plot_backlog": "lab_utils.plots",
     "plot_batch_sizes": "lab_utils.plots",
     "plot_bisections": "lab_utils.plots",
     "plot_comparison": "lab_utils.plots",
     "plot_concurrency": "lab_utils.plots",
+    "plot_costs": "lab_utils.plots",
     "plot_instances": "lab_utils.plots",
     "plot_invocations": "lab_utils.plots",
     "plot_iterator_age": "lab_utils.plots",
+    "plot_limits": "lab_utils.plots",
     "plot_lineage": "lab_utils.plots",
     "plot_partitions": "lab_utils.plots",
     "plot_pipeline": "lab_utils.plots",
     "plot_totals": "lab_utils.plots",
 }
 """Names that are loaded when they are first used: most need networkx or matplotlib."""
-_ROOMS = ("pipeline", "plots")
+_ROOMS = ("costs", "pipeline", "plots", "prices", "quotas")
 
 __all__ = ["Lab", "LabError", "NotOnThisTarget", "Physics", "open_lab", *_LATER, *_ROOMS]
 

@@ -7,6 +7,7 @@ from lab_utils.plots.backlog import plot_backlog
 from lab_utils.plots.batch_sizes import plot_batch_sizes
 from lab_utils.plots.bisections import plot_bisections
 from lab_utils.plots.comparison import plot_comparison
+from lab_utils.plots.costs import plot_costs, plot_limits
 from lab_utils.plots.invocations import plot_concurrency, plot_instances, plot_invocations
 from lab_utils.plots.iterator_age import plot_iterator_age
 from lab_utils.plots.lineage import plot_lineage
@@ -20,9 +21,11 @@ __all__ = [
     "plot_bisections",
     "plot_comparison",
     "plot_concurrency",
+    "plot_costs",
     "plot_instances",
     "plot_invocations",
     "plot_iterator_age",
+    "plot_limits",
     "plot_lineage",
     "plot_partitions",
     "plot_pipeline",
