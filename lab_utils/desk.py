@@ -11,17 +11,13 @@ import math
 import os
 import re
 import socket
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from itertools import chain
 from pathlib import Path
 
-from lab_utils.account import Account, Clients, number_in
-from lab_utils.at_once import at_once
+from lab_utils.account import Account, number_in
 from lab_utils.errors import LabError
 from lab_utils.labels import Label
-from lab_utils.refusals import explained
 
 HOURS, MOST_HOURS = 4.0, 24.0 * 7
 """How long a lab lasts if nobody says otherwise, and at most."""
@@ -76,30 +72,6 @@ def label_of_desk(desk: str, there: Iterable[Label], now: datetime, lasts: timed
     """That of the lab that was left open at this desk, or a new one."""
     left_open = [label for label in there if label.desk == desk and label.expires > now]
     return max(left_open, default=Label(_whole_minutes(now + lasts), desk))
-
-
-def labels_there(client: Clients) -> dict[Label, int]:
-    """The labs that names tell of, and how many names tell of each."""
-
-    def tables() -> list[str]:
-        pages = client("dynamodb").get_paginator("list_tables").paginate()
-        return [name for page in pages for name in page["TableNames"]]
-
-    def streams() -> list[str]:
-        pages = client("kinesis").get_paginator("list_streams").paginate()
-        return [name for page in pages for name in page["StreamNames"]]
-
-    def functions() -> list[str]:
-        pages = client("lambda").get_paginator("list_functions").paginate()
-        return [each["FunctionName"] for page in pages for each in page["Functions"]]
-
-    def roles() -> list[str]:
-        pages = client("iam").get_paginator("list_roles").paginate()
-        return [each["RoleName"] for page in pages for each in page["Roles"]]
-
-    with explained("looking for labs that are there"):
-        listed = at_once(tables, streams, functions, roles)
-    return dict(Counter(filter(None, map(Label.within, chain.from_iterable(listed)))))
 
 
 def _whole_minutes(moment: datetime) -> datetime:

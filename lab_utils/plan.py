@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from textwrap import fill
 
-from lab_utils import prices
+from lab_utils import costs, prices
 from lab_utils.account import Account, Clients, check_fit, look
 from lab_utils.at_once import at_once
-from lab_utils.desk import desk_of, label_asked_for, label_of_desk, labels_there, lasting
+from lab_utils.desk import desk_of, label_asked_for, label_of_desk, lasting
 from lab_utils.errors import LabError
 from lab_utils.labels import Label
 from lab_utils.pipeline import parts
-from lab_utils.refusals import NOTHING_TO_RESERVE, UNRESERVED
+from lab_utils.refusals import NOTHING_TO_RESERVE, UNRESERVED, explained
+from lab_utils.sweep import labels_there
 
 WIDTH, INDENT = 80, 11
 BURST = 10_000
@@ -50,9 +51,8 @@ class Plan:
         here = self.account.id
         if not named:
             raise LabError(
-                f"Nothing is made before you confirm it.\n\n{self}\n\n"
-                f'To go on, name the account: open_lab("aws", confirm="{here}"), or set '
-                f"LAB_AWS_CONFIRM={here}."
+                f"Nothing is made before you confirm it.\n\n{self}\n\nTo go on, name the account: "
+                f'open_lab("aws", confirm="{here}"),\nor set LAB_AWS_CONFIRM={here}.'
             )
         if named != here:
             raise LabError(
@@ -72,19 +72,22 @@ class Plan:
                 if account.endpoint
                 else ()
             ),
-            _line("lab", f"{self.label}, in every name and as a tag"),
-            _line("there", f"{_some(self.resources, 'resource')} of this lab"),
-            _line("expires", f"{self.label.expires:%Y-%m-%d %H:%M} UTC, in {_hours(left)}"),
-            _line("until", "lab.close() removes everything, or `python -m lab_utils sweep`"),
-            "What the whole pipeline takes; most chapters make less",
+            _line("lab", f"{self.label}, in every name and in a tag"),
+            _line("is there", f"{_some(self.resources, 'resource')} of this lab"),
+            _line(
+                "expires",
+                f"{self.label.expires:%Y-%m-%d %H:%M} UTC, in {_hours(left)}: lab.close() removes "
+                "all of it, or later `python -m lab_utils sweep`; nothing goes by itself",
+            ),
+            "The whole pipeline, of which most chapters need less",
             _line("makes", made()),
-            _line("ready", f"in about {MINUTES} minutes"),
+            _line("is ready", f"in about {MINUTES} minutes"),
             _line(
                 "costs",
                 f"{self.hour:.2f} USD an hour, used or not ({self.hour * left:.2f} until it "
-                f"expires), and {self.burst:.2f} USD for each burst of {BURST:,} messages",
+                f"expires), and {self.burst:.2g} USD for each burst of {BURST:,} messages. "
+                f"{self.remark}",
             ),
-            _line("prices", self.remark),
             *(fill(f"! {note}", WIDTH, subsequent_indent="  ") for note in self._notes()),
         ]
         return "\n".join(lines)
@@ -103,11 +106,11 @@ class Plan:
             yield f"At most {limit} functions run at once in this account. {NOTHING_TO_RESERVE}"
         if self.expired:
             yield (
-                f"{_named(self.expired)} expired and left something here: remove it with "
-                "`python -m lab_utils sweep`."
+                f"Expired, and not removed yet: {_named(self.expired)}. `python -m lab_utils "
+                "sweep` does it."
             )
         if self.others:
-            yield f"{_named(self.others)} of other desks in use: leave what is theirs alone."
+            yield f"In use at other desks: {_named(self.others)}."
 
 
 def draw_up(
@@ -115,7 +118,12 @@ def draw_up(
 ) -> Plan:
     """The plan for a lab here and now; only asks AWS, and makes nothing."""
     lasts, asked = lasting(hours), label_asked_for(lab_id, now)
-    account, there = at_once(lambda: look(client, region), lambda: labels_there(client))
+
+    def looked_for() -> dict[Label, int]:
+        with explained("looking for labs that are there"):
+            return labels_there(client)
+
+    account, there = at_once(lambda: look(client, region), looked_for)
     check_fit(account)
     label = asked or label_of_desk(desk_of(account), there, now, lasts)
     known = prices.load()
@@ -126,8 +134,8 @@ def draw_up(
         resources=there.get(label, 0),
         others=tuple(sorted(each for each in there if each.expires > now and each != label)),
         expired=tuple(sorted(each for each in there if each.expires <= now)),
-        hour=prices.pipeline_hour(known, region, parts.SHARDS),
-        burst=prices.pipeline_burst(known, region, BURST),
+        hour=costs.pipeline_hour(known, region, parts.SHARDS),
+        burst=costs.pipeline_burst(known, region, BURST),
         remark=known.remark(region),
     )
 
