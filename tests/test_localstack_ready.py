@@ -124,10 +124,9 @@ def endpoint(*answers, tls=None, **pages):
 
 
 def opened(monkeypatch, server):
-    """What a lab on this server knows of it."""
+    """What a lab on this server knows of it; closing it would take more than two pages."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-    with lu.open_lab() as lab:
-        return lab._target.about
+    return lu.open_lab()._target.about
 
 
 def refused(monkeypatch, server_or_address):
@@ -228,9 +227,21 @@ def test_nothing_listens(monkeypatch):
     assert "`docker compose logs localstack` says why" in text
 
 
-def test_a_host_that_nobody_knows(monkeypatch):
+@pytest.fixture
+def nowhere(monkeypatch):
+    """A name server that knows of no other machine; tests may not ask a real one."""
+
+    def know_nothing(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", know_nothing)
+
+
+def test_a_host_that_nobody_knows(monkeypatch, nowhere):
     text = refused(monkeypatch, "http://nowhere.invalid:4566")
-    assert text.startswith("Nothing answers at http://nowhere.invalid:4566 (")
+    assert text.startswith(
+        "Nothing answers at http://nowhere.invalid:4566 (Name or service not known): "
+    )
 
 
 @pytest.mark.parametrize(
@@ -371,7 +382,7 @@ def test_docker_knows_of_none_or_can_not_be_asked(monkeypatch, tmp_path, listed,
     assert text.startswith("Nothing answers at ")
 
 
-def test_docker_is_not_asked_about_other_machines(monkeypatch, tmp_path):
+def test_docker_is_not_asked_about_other_machines(monkeypatch, tmp_path, nowhere):
     docker(monkeypatch, tmp_path, "4bd1c0ffee42\n", NO_CREDENTIALS)
     assert refused(monkeypatch, "http://nowhere.invalid").startswith("Nothing answers at ")
     assert not (tmp_path / "asked").exists()
