@@ -140,7 +140,7 @@ def read_lineage(client: Any, stream: str) -> ShardLineage:
             break
         pause(client, wait)
         shards = _look_again(source, shards, leaves, everything=parents)
-    return ShardLineage(stream, _graph(shards), source.enabled)
+    return ShardLineage(stream, graph_of(shards), source.enabled)
 
 
 def _look_again(source: Source, shards: Shards, leaves: list[str], *, everything: bool) -> Shards:
@@ -161,7 +161,8 @@ def _leaves(shards: Shards) -> list[str]:
     ]
 
 
-def _graph(shards: Shards) -> nx.DiGraph:
+def graph_of(shards: Shards) -> nx.DiGraph:
+    """Listed shards as the graph of a `ShardLineage`."""
     children = children_of(shards.values())
     births = {shard: born(shard) for shard in shards}
     ended = {

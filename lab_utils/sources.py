@@ -97,7 +97,10 @@ def children_of(shards: Iterable[Shard]) -> dict[str, list[str]]:
 
 
 class Source(ABC):
-    """One stream, seen through a client. `enabled` and `pages` tell of the latest listing."""
+    """One stream, seen through a client.
+
+    `enabled`, `pages` and `listed_from`, the time of its first answer, tell of the latest listing.
+    """
 
     most_records = 1000
     """So many records can be asked for at a time."""
@@ -105,6 +108,7 @@ class Source(ABC):
     """So long a sequence number can be (API reference)."""
     retention = RETENTION
     """What is older than this is gone for certain."""
+    listed_from: datetime
 
     def __init__(self, client: Any, stream: str) -> None:
         self.client, self.stream = client, stream
@@ -123,11 +127,15 @@ class Source(ABC):
 
     # -- listing --------------------------------------------------------------------------------
 
-    def shards(self) -> Shards:
-        """Every shard that is listed, by its id, in the order of ids."""
+    def shards(self, pace: float = 0.0) -> Shards:
+        """Every shard that is listed, by its id, in the order of ids; `pace`: seconds a page."""
         found: list[Shard] = []
         self.pages = 0
         for page in self._listing():
+            if not self.pages:
+                self.listed_from = self.now
+            elif pace:
+                pause(self.client, pace)
             found += map(self._shard, page)
             self.pages += 1
         found.sort()
@@ -192,7 +200,7 @@ class Source(ABC):
                     raise
                 wait = next(waits, None)
                 if wait is None:
-                    raise LabError(
+                    raise StreamBusy(
                         f"{self.stream} has answered {code} for a minute: see who else reads "
                         "it (two readers a shard are allowed), or read on later."
                     ) from None
@@ -231,6 +239,10 @@ class Source(ABC):
 
 class StreamGone(LabError):
     """There is no such stream, or no more."""
+
+
+class StreamBusy(LabError):
+    """The stream has asked for patience for a minute."""
 
 
 class TableSource(Source):
