@@ -31,6 +31,7 @@ TOPICS = (
     "parallelism",
     "failures",
     "kinesis",
+    "leaving",
 )
 WIDTH = 76
 
