@@ -1,0 +1,270 @@
+"""The pipeline as a CloudFormation template: accepted, complete, and just what `deploy` makes.
+
+moto's server carries it out; cfn-lint reads it with the schemas that it brings along.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import cfnlint.decode
+import pytest
+from cfnlint.api import lint
+from conftest import ProcessGuard
+from strict_aws import ACCOUNT, credentials, forget_everything, strict_aws
+
+import lab_utils as lu
+from lab_utils import template as templates
+from lab_utils.__main__ import main
+from lab_utils.labels import MADE_BY, MADE_BY_TAG
+from lab_utils.pipeline import parts
+from lab_utils.pipeline.contract import function_file
+
+REGION = "us-east-1"
+SERVICES = ("kinesis", "dynamodb", "lambda", "iam", "logs")
+SENT_INLINE = 51_200
+"""Bytes of a template that CreateStack takes in the request itself."""
+INLINE_CODE = 4 * 1024 * 1024
+"""Bytes of a function's code that a template may hold."""
+
+both = pytest.mark.parametrize("connected", [False, True], ids=["at the start", "connected"])
+
+
+def written(*options: str, to: Path) -> str:
+    assert main(["template", "--output", str(to), *options]) == 0
+    return to.read_text(encoding="utf-8")
+
+
+# -- the text -----------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_cfn_lint_finds_nothing_and_asks_nobody(
+    connected: bool, form: str, tmp_path: Path, sealed: ProcessGuard
+) -> None:
+    options = ["--connected"] if connected else []
+    text = written(*options, "--format", form, to=tmp_path / "template")
+    assert lint(text) == []
+    assert len(text.encode()) < SENT_INLINE
+
+
+@both
+def test_yaml_and_json_say_the_same(connected: bool) -> None:
+    content = templates.template(connected=connected)
+    read, problems = cfnlint.decode.decode_str(templates.as_yaml(content))
+    assert not problems
+    assert json.loads(json.dumps(read)) == json.loads(templates.as_json(content)) == content
+
+
+def test_code_is_the_functions_own_file_and_stands_in_yaml_as_it_is_written() -> None:
+    content = templates.template()
+    yaml = templates.as_yaml(content)
+    for function in parts.functions():
+        file = function_file(function.file).read_text(encoding="utf-8")
+        properties = content["Resources"][function.name]["Properties"]
+        module, entry = properties["Handler"].split(".")
+        assert module == "index"
+        assert entry in [getattr(each, "name", "") for each in ast.parse(file).body]
+        assert properties["Code"]["ZipFile"] == file
+        assert len(file.encode()) < INLINE_CODE
+        indented = "".join(f"{' ' * 10}{line}".rstrip() + "\n" for line in file.splitlines())
+        assert f"ZipFile: |\n{indented}" in yaml
+
+
+def test_comments_on_top_say_how_to_put_it_up_and_how_to_delete_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["template", "--shards", "3"]) == 0
+    comments = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#")]
+    text = "\n".join(comments)
+    assert "aws cloudformation deploy" in text
+    assert "--capabilities CAPABILITY_IAM --parameter-overrides Shards=3" in text
+    assert "aws cloudformation delete-stack" in text
+    assert f"at most {64 - len('ReduceLambda-')} characters" in text
+
+
+def test_everything_is_tagged_and_nothing_is_kept() -> None:
+    for name, resource in templates.template(connected=True)["Resources"].items():
+        assert resource["Properties"]["Tags"] == [{"Key": MADE_BY_TAG, "Value": MADE_BY}], name
+        assert resource.get("DeletionPolicy", "Delete") == "Delete"
+        assert "RoleName" not in resource["Properties"], "it would ask for CAPABILITY_NAMED_IAM"
+
+
+def test_a_stream_has_at_least_one_shard(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["template", "--shards", "0"])
+    assert "at least one shard" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = tmp_path / "nowhere" / "pipeline.yaml"
+    assert main(["template", "--output", str(nowhere)]) == 2
+    assert str(nowhere) in capsys.readouterr().err
+
+
+# -- the stack ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with strict_aws() as found:
+        yield found
+
+
+@pytest.fixture
+def aws(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """boto3 on a server where there is nothing yet."""
+    for name, value in credentials(address).items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("LAB_PROGRESS", "0")
+    forget_everything(address)
+    yield boto3.Session(region_name=REGION)
+    forget_everything(address)
+
+
+def put_up(aws: Any, stack: str, connected: bool, shards: int = 2) -> dict[str, str]:
+    """A stack of the pipeline; its outputs."""
+    formation = aws.client("cloudformation")
+    formation.create_stack(
+        StackName=stack,
+        TemplateBody=templates.as_yaml(templates.template(connected=connected)),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": "Shards", "ParameterValue": str(shards)}],
+    )
+    (described,) = formation.describe_stacks(StackName=stack)["Stacks"]
+    assert described["StackStatus"] == "CREATE_COMPLETE"
+    return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+
+
+def everything(aws: Any) -> dict[str, list[str]]:
+    """The names of all there is."""
+    kinesis, dynamodb, functions, iam, logs = (aws.client(name) for name in SERVICES)
+    mappings = functions.list_event_source_mappings()["EventSourceMappings"]
+    return {
+        "streams": kinesis.list_streams()["StreamNames"],
+        "tables": dynamodb.list_tables()["TableNames"],
+        "functions": [each["FunctionName"] for each in functions.list_functions()["Functions"]],
+        "mappings": [each["FunctionArn"].split(":")[-1] for each in mappings],
+        "roles": [each["RoleName"] for each in iam.list_roles()["Roles"]],
+        "logs": [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]],
+    }
+
+
+def settings(aws: Any, suffix: str) -> dict[str, Any]:
+    """How the service describes each part of the pipeline whose names end in `suffix`."""
+    kinesis, dynamodb, functions, iam, logs = (aws.client(name) for name in SERVICES)
+    names = parts.NAMES.each(lambda plain: plain + suffix)
+    stream = kinesis.describe_stream_summary(StreamName=names.stream)
+    found = {"stream": stream["StreamDescriptionSummary"]}
+    for table in parts.tables(names):
+        found[table.name] = dynamodb.describe_table(TableName=table.name)["Table"]
+    for function in parts.functions(names):
+        answer = functions.get_function(FunctionName=function.name)
+        role = answer["Configuration"].pop("Role").split("/")[-1]
+        mappings = functions.list_event_source_mappings(FunctionName=function.name)
+        groups = logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{function.name}")
+        found[function.name] = {
+            "settings": answer["Configuration"],
+            "concurrency": answer.get("Concurrency"),
+            "trusts": iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"],
+            "may": statements(iam, role),
+            "attached": iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"],
+            "fed by": mappings["EventSourceMappings"],
+            "logs": groups["logGroups"],
+        }
+    return comparable(found, suffix)
+
+
+def statements(iam: Any, role: str) -> list[Any]:
+    """All that a role's policies allow, in whichever order and in however many policies."""
+    found = []
+    for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        if isinstance(document, str):  # moto's, of a policy that came with a stack
+            document = ast.literal_eval(document)
+        found += document["Statement"]
+    return sorted(found, key=lambda statement: statement["Resource"])
+
+
+OWN = {"CreationDateTime", "LatestStreamLabel", "StreamCreationTimestamp", "TableId", "UUID"}
+OWN |= {"CodeSha256", "CodeSize", "EventSourceMappingArn", "Handler", "LastModified", "RevisionId"}
+OWN |= {"creationTime", "ResponseMetadata"}
+"""What no two resources share; of the code and its entry point another test speaks."""
+
+
+def comparable(found: Any, suffix: str) -> Any:
+    """Without names, moments and ids."""
+    if isinstance(found, dict):
+        kept = {key: value for key, value in found.items() if key not in OWN}
+        return {key.removesuffix(suffix): comparable(kept[key], suffix) for key in kept}
+    if isinstance(found, list):
+        return [comparable(each, suffix) for each in found]
+    if isinstance(found, str):
+        plain = re.sub(r"/stream/\d{4}-.*", "/stream/its-label", found.replace(suffix, ""))
+        return plain.replace(f":{REGION}:{ACCOUNT}:", ":*:*:")
+    return found
+
+
+@both
+def test_a_stack_is_what_deploy_makes(aws: Any, connected: bool) -> None:
+    put_up(aws, "trades", connected, shards=2)
+    lab = lu.open_lab("aws", confirm=ACCOUNT)
+    try:
+        pipeline = lu.pipeline.deploy(lab, shards=2)
+        if connected:
+            pipeline.connect()
+        by_calls = settings(aws, lab.name("X").removeprefix("X"))
+    finally:
+        lab.close()
+    by_file = settings(aws, "-trades")
+    assert by_file.keys() == by_calls.keys()
+    for part, described in by_file.items():
+        assert described == by_calls[part], part
+
+
+def test_outputs_name_what_there_is(aws: Any) -> None:
+    outputs = put_up(aws, "trades", connected=True)
+    streams = aws.client("dynamodbstreams").list_streams()["Streams"]
+    by_table = {each["TableName"]: each["StreamArn"] for each in streams}
+    assert outputs["StateTableStreamArn"] == by_table["StateTable-trades"]
+    assert outputs["ReduceTableStreamArn"] == by_table["ReduceTable-trades"]
+    there = everything(aws)
+    named = {value for key, value in outputs.items() if key.endswith("Name")}
+    assert named == {*there["streams"], *there["tables"], *there["functions"]}
+
+
+def test_shards_is_a_parameter_with_a_default(aws: Any) -> None:
+    put_up(aws, "trades", connected=False, shards=5)
+    kinesis = aws.client("kinesis")
+    stream = kinesis.describe_stream_summary(StreamName="IncomingDataStream-trades")
+    assert stream["StreamDescriptionSummary"]["OpenShardCount"] == 5
+    assert templates.template()["Parameters"]["Shards"]["Default"] == parts.SHARDS == 20
+
+
+def test_two_stacks_stand_side_by_side_and_leave_nothing(aws: Any) -> None:
+    nothing = everything(aws)
+    put_up(aws, "one", connected=True)
+    one = everything(aws)
+    put_up(aws, "two", connected=False)
+    both = everything(aws)
+    for kind, names in one.items():
+        assert set(names) < set(both[kind]), kind
+    formation = aws.client("cloudformation")
+    formation.delete_stack(StackName="two")
+    assert {kind: sorted(names) for kind, names in everything(aws).items()} == {
+        kind: sorted(names) for kind, names in one.items()
+    }
+    formation.delete_stack(StackName="one")
+    assert everything(aws) == nothing
+    assert not any(nothing.values())
