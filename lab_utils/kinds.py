@@ -114,13 +114,13 @@ class Kind:
     """
 
     name: str
+    plural: str
     service: str
     creation: str
     naming: str
     listing: Call
     reading: Call
     deletion: Call
-    plural: str = ""
     tagging: tuple[str, ...] = ("Tags",)
     handle: Call | None = None
     clear: Clear = _nothing
@@ -133,7 +133,7 @@ class Kind:
 
     def counted(self, number: int) -> str:
         """Such as `3 tables`."""
-        return f"{number} {self.name if number == 1 else self.plural or self.name + 's'}"
+        return f"{number} {self.name if number == 1 else self.plural}"
 
     def all(self, client: Any) -> Iterator[Found]:
         """Those that are there."""
@@ -201,6 +201,7 @@ def as_dict(tags: Any) -> Tags:
 KINDS = (
     Kind(
         "mapping",
+        "mappings",
         "lambda",
         "CreateEventSourceMapping",
         "FunctionName",
@@ -217,6 +218,7 @@ KINDS = (
     ),
     Kind(
         "function",
+        "functions",
         "lambda",
         "CreateFunction",
         "FunctionName",
@@ -229,6 +231,7 @@ KINDS = (
     ),
     Kind(
         "log group",
+        "log groups",
         "logs",
         "CreateLogGroup",
         "logGroupName",
@@ -239,6 +242,7 @@ KINDS = (
     ),
     Kind(
         "alarm",
+        "alarms",
         "cloudwatch",
         "PutMetricAlarm",
         "AlarmName",
@@ -248,6 +252,7 @@ KINDS = (
     ),
     Kind(
         "table",
+        "tables",
         "dynamodb",
         "CreateTable",
         "TableName",
@@ -262,6 +267,7 @@ KINDS = (
     ),
     Kind(
         "stream",
+        "streams",
         "kinesis",
         "CreateStream",
         "StreamName",
@@ -277,6 +283,7 @@ KINDS = (
     ),
     Kind(
         "queue",
+        "queues",
         "sqs",
         "CreateQueue",
         "QueueName",
@@ -287,6 +294,7 @@ KINDS = (
     ),
     Kind(
         "topic",
+        "topics",
         "sns",
         "CreateTopic",
         "Name",
@@ -296,6 +304,7 @@ KINDS = (
     ),
     Kind(
         "bucket",
+        "buckets",
         "s3",
         "CreateBucket",
         "Bucket",
@@ -309,6 +318,7 @@ KINDS = (
     ),
     Kind(
         "role",
+        "roles",
         "iam",
         "CreateRole",
         "RoleName",
@@ -320,13 +330,13 @@ KINDS = (
     ),
     Kind(
         "policy",
+        "policies",
         "iam",
         "CreatePolicy",
         "PolicyName",
         Call("list_policies", answer="Policies[].Arn", settings={"Scope": "Local", **LONG_PAGES}),
         Call("list_policy_tags", "PolicyArn", "Tags"),
         Call("delete_policy", "PolicyArn"),
-        plural="policies",
         clear=_strip_policy,
         stage=4,
         everywhere=True,

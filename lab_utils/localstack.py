@@ -16,7 +16,9 @@ import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
+from secrets import token_hex
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,10 +27,13 @@ from botocore.config import Config
 
 from lab_utils.clock import WallClock, wait_until
 from lab_utils.errors import LabError
+from lab_utils.labels import Label
 from lab_utils.targets import SERVICES, Target
 
 PATIENCE = 60.0
 """Seconds for which a LocalStack that is still starting is waited for."""
+LASTS = timedelta(hours=4)
+"""Until then `python -m lab_utils sweep` takes a lab for one that is in use."""
 ANSWER_WITHIN = 5.0
 """Seconds for one page of LocalStack's."""
 OLDEST = (4, 0)
@@ -85,11 +90,14 @@ class LocalStack(Target):
     """Any endpoint that speaks like LocalStack, found by localstack-client's own settings."""
 
     name = "localstack"
+    features = frozenset({"invocations"})
 
     def __init__(self) -> None:
         self.clock, self._one_by_one = WallClock(), Lock()
         self.endpoint = address()
         self.about = admit(self.endpoint)
+        expires = (self.clock.now() + LASTS).replace(second=0, microsecond=0)
+        self.owner = Label(expires, desk=token_hex(3))
 
     @cached_property
     def _session(self) -> Any:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -70,10 +70,29 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that labs left, in the order of its removal, and which kinds one may not list."""
+    """All that labs left, in the order of its removal, and the kinds that could not be listed.
+
+    `unseen` has the name of the refusal for each of them.
+    """
 
     leftovers: tuple[Leftover, ...]
-    unseen: tuple[Kind, ...]
+    unseen: dict[Kind, str]
+
+    def sentences(self) -> Iterator[str]:
+        """What is left alone, and what may be there all the same."""
+        if alone := [leftover for leftover in self.leftovers if not leftover.tagged]:
+            yield f"Left alone, for want of the lab's tags: {', '.join(map(str, alone))}."
+        if self.unseen:
+            kinds = (f"{kind.plural} ({why})" for kind, why in self.unseen.items())
+            yield f"Not looked for, as they could not be listed: {', '.join(kinds)}."
+
+    def check(self) -> None:
+        """LabError if something may be there that could not be listed for now.
+
+        What one may not list is no such thing: it is for whoever may.
+        """
+        if unknown := [kind.plural for kind, why in self.unseen.items() if why not in DENIED]:
+            raise LabError(f"Whether {', '.join(unknown)} are left is not known: try again.")
 
 
 @dataclass(frozen=True)
@@ -83,11 +102,18 @@ class Removal:
     removed: tuple[Leftover, ...]
     failed: dict[Leftover, str]
 
+    def sentences(self) -> Iterator[str]:
+        """What went."""
+        if self.removed:
+            yield f"Removed {counted(self.removed)}."
+        elif not self.failed:
+            yield "Nothing was left to remove."
+
     def check(self) -> None:
         """Name what is left, if anything is."""
         if self.failed:
             raise LabError(
-                "Not everything could be removed; try it again, or remove by hand what is left: "
+                "Not everything could be removed: try again, or remove by hand what is left: "
                 + "; ".join(f"{leftover}: {why}" for leftover, why in self.failed.items())
             )
 
@@ -168,21 +194,23 @@ def _is_wanted(claimed: Label | None, label: Label | None) -> bool:
 
 def _listed(
     client: Clients, kinds: Sequence[Kind]
-) -> tuple[list[tuple[Kind, Found]], tuple[Kind, ...]]:
-    """All resources of these kinds, and the kinds that one may not list."""
+) -> tuple[list[tuple[Kind, Found]], dict[Kind, str]]:
+    """All resources of these kinds, and the kinds that could not be listed."""
+    unseen: dict[Kind, str] = {}
 
-    def listing(kind: Kind) -> list[tuple[Kind, Found]] | None:
+    def listing(kind: Kind) -> list[tuple[Kind, Found]]:
         try:
-            every = _patiently(lambda: list(kind.all(client(kind.service))))
+            return [
+                (kind, each) for each in _patiently(lambda: list(kind.all(client(kind.service))))
+            ]
         except ClientError as problem:
-            if code(problem) in DENIED:
-                return None
-            raise
-        return [(kind, found) for found in every]
+            if code(problem) in HOPELESS:
+                raise
+            unseen[kind] = code(problem)
+            return []
 
     answers = at_once(*(partial(listing, kind) for kind in kinds), doing="looking for leftovers")
-    unseen = tuple(kind for kind, answer in zip(kinds, answers, strict=True) if answer is None)
-    return [each for answer in answers for each in answer or ()], unseen
+    return list(chain.from_iterable(answers)), unseen
 
 
 def _each(

@@ -52,7 +52,9 @@ class Target(ABC):
     features: frozenset[str] = frozenset()
     region = "us-east-1"
     label: Label | None = None
-    """What names and tags of everything the lab makes say; None where they say nothing."""
+    """What names and tags of everything the lab makes say; None where names are plain."""
+    owner: Label | None = None
+    """What the tags say, with or without the names; None where all goes with the target."""
     plan: Plan | None = None
     """What the reader has confirmed, on AWS."""
 
@@ -116,7 +118,7 @@ class Aws(Target):
         self.region = account.region_of(self._session, SERVICES)
         self.plan = draw_up(cache(self.make_client), self.region, self.clock.now(), hours, lab_id)
         self.plan.check(confirm)
-        self.label = self.plan.label
+        self.label = self.owner = self.plan.label
 
     def make_client(self, service: str, config: Config | None = None) -> Any:
         manners = self._manners.merge(config) if config else self._manners
