@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lab_utils.clock import instant
@@ -62,13 +63,17 @@ SPLIT_COLUMNS = [
 
 def invocations(world: World, function: str | None) -> pd.DataFrame:
     """All invocations that are over, in the order in which they began."""
-    import pandas as pd
-
-    rows = [
+    return invocation_frame(
         row
         for row in world.records()
         if row["ended"] is not None and function in (None, row["function"])
-    ]
+    )
+
+
+def invocation_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """A frame of invocations that are over, whoever told of them; moments are microseconds."""
+    import pandas as pd
+
     frame = pd.DataFrame(rows, columns=INVOCATION_COLUMNS)
     for column in ("started", "ended"):
         frame[column] = pd.to_datetime(frame[column].astype("int64"), unit="us", utc=True)

@@ -106,10 +106,10 @@ def test_bars_have_the_colour_and_the_name_of_their_shard() -> None:
     grey = fills(ax)[3]
     assert fills(ax) == [colour.upper() for colour in (orange, blue, orange, grey, style.BLACK)]
     assert grey not in {shade.upper() for shade in SHADES}
-    assert [word for word in words(ax) if word in ("s3", "s7", "direct")] == [
-        "s7", "s3", "s7", "direct", "s3",
+    assert [word for word in words(ax) if word in ("s3", "s7", "no shard")] == [
+        "s7", "s3", "s7", "no shard", "s3",
     ]  # fmt: skip
-    assert key(ax) == ["s3", "s7", "direct", "first run", "timeout"]
+    assert key(ax) == ["s3", "s7", "no shard", "first run", "timeout"]
     assert [marker for *_, marker in marks(ax)] == ["D"]
 
 

@@ -354,7 +354,7 @@ def test_lanes_of_one_shard_and_direct_calls_have_rows_of_their_own() -> None:
     rows += [invocation(0, 1, function="F", shard=None, instance=name) for name in ("a", "b", "a")]
     ax = plots.plot_invocations(frame(*rows))
     labels = [t.get_text() for t in ax.get_yticklabels()]
-    assert labels == ["s0.0", "s0.1", "direct", "direct"]
+    assert labels == ["s0.0", "s0.1", "no shard", "no shard"]
 
 
 def test_good_bars_have_their_functions_colour_and_bad_ones_their_own() -> None:

@@ -23,8 +23,8 @@ from lab_utils.plots.style import (
 )
 from lab_utils.plots.timeline import FIRST, SHADES, Row, Timeline, draw_timeline, ended, time_axis
 
-DIRECT = "direct"
-GREY = tint(MUTED, 0.5)  #: of direct calls, where colours stand for shards
+NO_SHARD = "no shard"
+GREY = tint(MUTED, 0.5)  #: of what has no shard, where colours stand for shards
 
 
 def plot_invocations(
@@ -39,12 +39,12 @@ def plot_invocations(
     """Draw a timeline: one row per shard (and lane), one bar per invocation, functions apart.
 
     `invocations` is the frame of `lab.invocations()`: function, instance, shard (None for a direct
-    call), lane, batch_size, started and ended (UTC), outcome, attempt, iterator_age (seconds).
-    Good bars have their function's colour, or with `by="instance"` one per instance (ten colours,
-    which repeat); bars that went wrong have their own colour and a mark. A bar's number is its
-    batch size, or with `by="instance"` that of the instance, in the order of their first use, as
-    in `plot_instances`. It is there where it fits and the function ran at most 200 times. A bar is
-    at least 1/400 of the axis wide, however short the run was.
+    call, or if nobody knows), lane, batch_size, started and ended (UTC), outcome, attempt,
+    iterator_age (seconds). Good bars have their function's colour, or with `by="instance"` one per
+    instance (ten colours, which repeat); bars that went wrong have their own colour and a mark. A
+    bar's number is its batch size, or with `by="instance"` that of the instance, in the order of
+    their first use, as in `plot_instances`. It is there where it fits and the function ran at most
+    200 times. A bar is at least 1/400 of the axis wide, however short the run was.
 
     `function` shows one function alone. The x axis counts from `origin` (UTC; the first start
     by default), and is named after it by `since`.
@@ -83,7 +83,7 @@ def plot_instances(
     execution environment) is numbered in the order of first use within its function; its first
     run, which waited for the cold start, has a dark edge at the left. Good bars have the colour
     of the shard whose batch it was (ten colours, which repeat), and its name where it fits;
-    direct calls are grey. Throttled invocations reached no instance and are left out.
+    what has no shard is grey. Throttled invocations reached no instance and are left out.
     """
     ran = invocations[invocations["instance"].notna()] if len(invocations) else invocations
     if not len(ran):
@@ -101,26 +101,26 @@ def plot_instances(
         10,
         {row: f"{row.number}" for row in rows},
         f"instance (coloured by {len(shades)} shards)" if many else "instance",
-        key={} if many else shades | ({DIRECT: GREY} if DIRECT in words else {}),
+        key={} if many else shades | ({NO_SHARD: GREY} if NO_SHARD in words else {}),
         firsts=[rows.index(row) for row in dict.fromkeys(rows)],
     )
     return draw_timeline(line, ax, origin, since)
 
 
 def _lanes(invocations: Frame) -> list[Row]:
-    """The row of each invocation: its lane, or one for the instance that was called directly."""
+    """The row of each invocation: its lane, or without a shard one for its instance."""
     direct: dict[tuple[str, str], int] = {}
     rows = []
     columns = zip(
         invocations["function"],
         invocations["shard"],
-        invocations["lane"],
+        invocations["lane"].astype("Int64").fillna(0),
         invocations["instance"],
         strict=True,
     )
     for function, shard, lane, instance in columns:
         if isinstance(shard, str):
-            rows.append(Row(function, shard, int(lane) if lane == lane and lane else 0))
+            rows.append(Row(function, shard, int(lane)))
         else:
             number = direct.setdefault((function, str(instance)), len(direct))
             rows.append(Row(function, None, number))
@@ -137,17 +137,17 @@ def _lane_names(rows: Sequence[Row]) -> dict[Row, str]:
 
 
 def _shard_words(rows: Sequence[Row]) -> list[str]:
-    """The short name of each row's shard, or that it was a direct call."""
+    """The short name of each row's shard, or that it has none."""
     shards: dict[str, set[str]] = {row.function: set() for row in rows}
     for row in rows:
         shards[row.function] |= {row.shard} if row.shard else set()
     short = {function: shard_names(each) for function, each in shards.items()}
-    return [short[row.function][row.shard] if row.shard else DIRECT for row in rows]
+    return [short[row.function][row.shard] if row.shard else NO_SHARD for row in rows]
 
 
 def _shades(words: Sequence[str]) -> dict[str, str]:
     """A colour for each short name of a shard, in the order of their numbers."""
-    names = sorted(set(words) - {DIRECT}, key=lambda name: int(name[1:]))
+    names = sorted(set(words) - {NO_SHARD}, key=lambda name: int(name[1:]))
     return {name: SHADES[i % len(SHADES)] for i, name in enumerate(names)}
 
 

@@ -93,12 +93,13 @@ def _lines(aged: Frame, times: Numbers, ages: Numbers, by: str) -> list[_Line]:
     lines = []
     for function in functions:
         own = (aged["function"] == function).to_numpy()
-        chosen = {function: own}
+        unknown = aged["shard"].isna().to_numpy() if by == "shard" else True
+        chosen = {function: own & unknown} if (own & unknown).any() else {}
         if by == "shard":
             start = f"{function} " if len(functions) > 1 else ""
-            chosen = {
+            chosen |= {
                 start + short: own & (aged["shard"] == shard).to_numpy()
-                for shard, short in shard_names(aged["shard"][own]).items()
+                for shard, short in shard_names(aged["shard"][own].dropna()).items()
             }
         for name, mine in chosen.items():
             highest = _highest(times[mine], ages[mine], lanes[mine])

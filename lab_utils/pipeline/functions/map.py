@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ PARAMETER_TABLE = os.environ.get("PARAMETER_TABLE", "ParameterTable")
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Write what a batch of StateTable's stream changes in the totals."""
+    log_batch(event["Records"])
     failure_pct = read_failure_pct()
     changed = [record for record in event["Records"] if "NewImage" in record["dynamodb"]]
     if not changed:
@@ -58,6 +60,14 @@ def differences(records: list[dict[str, Any]]) -> dict[str, Any]:
     totals["timestamp_generator_first"] = min(times)
     totals["timestamp_generator_mean"] = sum(times) / len(times)
     return totals
+
+
+def log_batch(records: list[dict[str, Any]]) -> None:
+    """Say in the log which batch this is: its records name their stream, but not their shard."""
+    stream, first = records[0]["eventSourceARN"], records[0]["dynamodb"]["SequenceNumber"]
+    age = time.time() - records[-1]["dynamodb"]["ApproximateCreationDateTime"]
+    batch = {"stream": stream, "first": first, "size": len(records), "age": round(age, 3)}
+    print(json.dumps({"batch": batch}))
 
 
 def read_failure_pct() -> float:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +17,7 @@ PARAMETER_TABLE = os.environ.get("PARAMETER_TABLE", "ParameterTable")
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Add a batch of ReduceTable's stream to all totals, in one transaction."""
+    log_batch(event["Records"])
     failure_pct = read_failure_pct()
     totals = add_up(event["Records"])
     if not totals:
@@ -51,6 +53,14 @@ def add_up(records: list[dict[str, Any]]) -> dict[str, Decimal]:
             if not key.startswith("timestamp"):  # times can't be added up
                 totals[key] = totals.get(key, Decimal(0)) + Decimal(value)
     return totals
+
+
+def log_batch(records: list[dict[str, Any]]) -> None:
+    """Say in the log which batch this is: its records name their stream, but not their shard."""
+    stream, first = records[0]["eventSourceARN"], records[0]["dynamodb"]["SequenceNumber"]
+    age = time.time() - records[-1]["dynamodb"]["ApproximateCreationDateTime"]
+    batch = {"stream": stream, "first": first, "size": len(records), "age": round(age, 3)}
+    print(json.dumps({"batch": batch}))
 
 
 def read_failure_pct() -> float:

@@ -20,6 +20,7 @@ MAX_AGE = 60  # seconds; an older message is of no use to the risk department
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Write each message of a Kinesis batch to the item of its trade."""
+    log_batch(event["Records"])
     failure_pct = read_failure_pct()
     for record in event["Records"]:
         # A share of the whole per record; the records before this one are already written.
@@ -53,6 +54,14 @@ def save(message: dict[str, Any]) -> None:
             ":timestamp": {"N": str(message["Timestamp"])},
         },
     )
+
+
+def log_batch(records: list[dict[str, Any]]) -> None:
+    """Say in the log which batch this is: what the log knows of shards comes from here."""
+    shard, first = records[0]["eventID"].split(":")
+    age = time.time() - records[-1]["kinesis"]["approximateArrivalTimestamp"]
+    batch = {"shard": shard, "first": first, "size": len(records), "age": round(age, 3)}
+    print(json.dumps({"batch": batch}))
 
 
 def read_failure_pct() -> float:
