@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lab_utils.errors import LabError
-from lab_utils.targets import FEATURES, SERVICES
+from lab_utils.targets import FEATURES, SERVICES, Aws, Target
 
 if TYPE_CHECKING:
     from lab_utils.lab import Lab
+    from lab_utils.localstack import LocalStack
 
 PROBES: dict[str, Callable[[Any], Any]] = {
     "dynamodb": lambda client: client.list_tables(),
@@ -30,6 +32,22 @@ PROBES: dict[str, Callable[[Any], Any]] = {
 }
 """One harmless call for each service."""
 PINNED = ("boto3", "ministack", "localstack-client", "simpy", "greenlet")
+HELLO = "def handler(event, context):\n    return event\n"
+LOOK_AT_LOG = "`docker compose logs localstack` says why"
+FROM_LOCALSTACK = {
+    "your 'SERVICES' configuration": f"name {','.join(SERVICES)} in its variable SERVICES, or "
+    "leave that out, and start it again",
+    "license plan": "your LocalStack licence or this version leaves it out: see your plan at "
+    "app.localstack.cloud, or raise LOCALSTACK_VERSION",
+    "pro feature": "this LocalStack has no activated token: set LOCALSTACK_AUTH_TOKEN and start "
+    "it again",
+    "Docker not available": "mount Docker's socket into LocalStack's container, as compose.yaml "
+    "does, and start it again",
+    "is Active": "LocalStack fetches an image before its first function, which can take minutes: "
+    "ask again",
+}
+"""Words of LocalStack's refusals (from its source: `aws/handlers/service.py`, `utils/catalog`,
+`utils/container_utils`) and of a wait that was in vain, and what is to be done about each."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ class Diagnosis:
         for check in self.checks:
             lines.append(
                 f"  {'ok ' if check.well else 'NO '} {check.what}: {check.found}"
-                + (f" -> {check.remedy}" if not check.well else "")
+                + (f" -> {check.remedy}" if check.remedy and not check.well else "")
             )
         lines += [
             f"  --  this target cannot {each}: cells that need it say so and go on"
@@ -68,9 +86,20 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def examine(lab: Lab) -> Diagnosis:
-    """Ask every service one harmless question, and say what this target cannot do."""
-    checks = [_versions(), *(_service(lab, name) for name in SERVICES)]
+def examine(lab: Lab, target: Target) -> Diagnosis:
+    """Ask every service one harmless question, and say what this target cannot do.
+
+    On LocalStack a function is made, called and removed again; on AWS nothing is made.
+    """
+    from lab_utils.localstack import LocalStack
+
+    checks = [_versions()]
+    if isinstance(target, LocalStack):
+        checks += _localstack(lab, target)
+    elif isinstance(target, Aws):
+        checks += _aws(lab)
+    else:
+        checks += _services(lab, lambda _: "install the book's locked libraries: make venv")
     cannot = tuple(text for feature, text in FEATURES.items() if not lab.can(feature))
     return Diagnosis(lab.target, tuple(checks), cannot)
 
@@ -80,15 +109,87 @@ def _versions() -> Check:
     return Check("libraries", True, found)
 
 
-def _service(lab: Lab, name: str) -> Check:
+def _services(
+    lab: Lab, remedy: Callable[[str], str], state: Callable[[str], str] = lambda _: ""
+) -> Iterator[Check]:
+    """Whether each service answers, and in which `state` it says to be; `remedy` reads errors."""
+    for name in SERVICES:
+        try:
+            with lab.explaining(f"asking {name}"):
+                PROBES[name](lab.client(name))
+        except (BotoCoreError, ClientError, LabError) as problem:
+            yield Check(name, False, str(problem), remedy(str(problem)))
+        else:
+            yield Check(name, True, " and is ".join(filter(None, ("answers", state(name)))))
+
+
+# -- LocalStack -----------------------------------------------------------------------------------
+
+
+def _localstack(lab: Lab, target: LocalStack) -> Iterator[Check]:
+    from lab_utils.localstack import admit
+
+    about = admit(target.endpoint)  # as it is now
+    yield Check("endpoint", True, f"{target.endpoint}, {about}")
+    tokens = {True: "activated", False: "none; this version runs without", None: "needs none"}
+    yield Check("token", True, tokens[about.licensed])
+    yield from _services(lab, _remedy, about.state)
+    yield _function(lab, target)
+
+
+def _function(lab: Lab, target: LocalStack) -> Check:
+    """Make a function, call it, remove it: the first time, its image is pulled meanwhile."""
+    name = target.owner.name("doctor")
     try:
-        PROBES[name](lab.client(name))
-    except (BotoCoreError, ClientError, LabError) as problem:
-        return Check(name, False, str(problem), _remedy(lab.target, name))
-    return Check(name, True, "answers")
+        lab.deploy_function(name, HELLO, role=lab.role(name))
+        answer = lab.client("lambda").invoke(FunctionName=name, Payload=b'"well"')
+        said = json.loads(answer["Payload"].read())
+    except (BotoCoreError, ClientError, LabError, TimeoutError) as problem:
+        return Check("functions", False, str(problem), _remedy(str(problem)))
+    finally:
+        _remove_function(lab, name)
+    return Check("functions", said == "well", "one was made and ran", LOOK_AT_LOG)
 
 
-def _remedy(target: str, service: str) -> str:
-    if target == "embedded":
-        return "install the book's locked libraries again: make venv"
-    return f"switch {service} on in LocalStack (SERVICES), and check its log and its token"
+def _remove_function(lab: Lab, name: str) -> None:
+    from lab_utils.kinds import KINDS
+    from lab_utils.roles import log_group
+
+    made = {"function": name, "log group": log_group(name), "role": name}
+    for kind in KINDS:
+        if kind.name in made:
+            kind.delete(lab.client(kind.service), made[kind.name])
+
+
+def _remedy(words: str) -> str:
+    """What to do about a refusal of LocalStack's."""
+    return next((to_do for part, to_do in FROM_LOCALSTACK.items() if part in words), LOOK_AT_LOG)
+
+
+# -- AWS ------------------------------------------------------------------------------------------
+
+
+def _aws(lab: Lab) -> Iterator[Check]:
+    """What can be told by looking; what the reader may make, only making tells."""
+    from lab_utils.account import look
+    from lab_utils.refusals import NOTHING_TO_RESERVE, UNRESERVED
+    from lab_utils.sweep import labels_there
+
+    account = look(lab.client, lab.region)
+    alias = "its alias may not be read" if account.alias is None else account.alias
+    yield Check("account", True, ", ".join(filter(None, (account.id, alias))))
+    yield Check("identity", True, account.identity)
+    yield Check("region", True, account.region)
+    if account.endpoint:
+        yield Check("endpoint", True, f"{account.endpoint}, not AWS's own")
+    limit = account.functions_at_once
+    yield Check(
+        "concurrency",
+        limit is None or limit > UNRESERVED,
+        "the limit may not be read" if limit is None else f"{limit} functions at once",
+        NOTHING_TO_RESERVE,
+    )
+    yield from _services(lab, lambda _: "")  # what is refused on AWS names its remedy itself
+    expired = [str(each) for each in labels_there(lab.client) if each.expires <= lab.clock.now()]
+    remedy = "; `python -m lab_utils sweep` removes what they left" if expired else ""
+    yield Check("expired labs", True, (", ".join(expired) or "none") + remedy)

@@ -91,6 +91,7 @@ class LocalStack(Target):
 
     name = "localstack"
     features = frozenset({"invocations"})
+    owner: Label
 
     def __init__(self) -> None:
         self.clock, self._one_by_one = WallClock(), Lock()
