@@ -255,22 +255,23 @@ class Lab:
         partial, error, timeout, throttled), attempt, iterator_age (seconds, when it began).
 
         Elsewhere than on the embedded target this is what functions' logs tell, to the millisecond,
-        and they tell less. `function`: a plain name will do; None is all that the lab made, or on
-        LocalStack all that have logged since the lab was opened. A log line can come minutes late,
-        so look again before you count. Throttled invocations leave no line: see `throttles`. A
-        partial success looks like any other. No log knows of lanes. An instance is a log stream.
-        Shard, batch size, age and the attempt at a batch come from a line that the function prints
-        (the pipeline's do; `lab_utils.reports` shows it); without it an attempt is one at the same
-        event. The age of a table's record is up to a second too high, as records are stamped in
-        whole seconds; its shard is found by reading the stream, within the day that it is kept.
+        since the lab was opened, and they tell less. `function`: a plain name will do; None is all
+        that the lab made and that are still there. A log line can come minutes late, so look again
+        before you count. Throttled invocations leave no line: see `throttles`. A partial success
+        looks like any other. No log knows of lanes. An instance is a log stream. Shard, batch size,
+        age and the attempt at a batch come from a line that the function prints (the pipeline's do;
+        `lab_utils.reports` shows it); without it an attempt is one at the same event. The age of a
+        table's record is up to a second too high, as records are stamped in whole seconds; its
+        shard is found by reading the stream, within the day that it is kept.
         """
         if isinstance(self._target, Embedded):
             return frames.invocations(self._world("invocations"), function)
         from lab_utils import reports
 
         self._check_open()
-        since = None if self._target.label else self._opened
-        return reports.invocations(self, self._target.label, function, since)
+        since = None if self.label else self._opened
+        with self.explaining("reading the functions' logs"):
+            return reports.invocations(self, function, self._target.owner, since)
 
     def iterator_age(self, function: str, minutes: float = 60) -> pd.DataFrame:
         """How old records were when a function was given them, as CloudWatch counts.
@@ -289,7 +290,8 @@ class Lab:
 
     def _measured(self, measure: measures.Measure, function: str, minutes: float) -> pd.DataFrame:
         name, now = self.name(function), self.clock.now()
-        return measure.frame(self.client("cloudwatch"), name, now, minutes)
+        with self.explaining("reading metrics"):
+            return measure.frame(self.client("cloudwatch"), name, now, minutes)
 
     def tries(self, function: str | None = None) -> pd.DataFrame:
         """Every handing-over of a batch, or of a part of one, so far, in order.

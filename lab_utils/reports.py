@@ -38,8 +38,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from lab_utils.frames import invocation_frame
+from lab_utils.kinds import KINDS
 from lab_utils.labels import Label
 from lab_utils.sources import StreamGone, TableSource, error_code
+from lab_utils.sweep import find
 from lab_utils.whereabouts import shards_of
 
 if TYPE_CHECKING:
@@ -119,11 +121,14 @@ class Run:
 
 
 def invocations(
-    lab: Lab, label: Label | None, function: str | None, since: datetime | None
+    lab: Lab, function: str | None, owner: Label | None, since: datetime | None
 ) -> pd.DataFrame:
-    """What the logs of a lab's function, or of all of them, tell; see `Lab.invocations`."""
+    """What a function's log tells since a moment, or ever; see `Lab.invocations`.
+
+    If no function is named: those that bear the tags of their `owner`.
+    """
     logs, streams = lab.clients("logs", "dynamodbstreams")
-    names = _functions(logs, label) if function is None else [lab.name(function)]
+    names = _owned(lab, owner) if function is None else [lab.name(function)]
     events = lab.together(*(partial(read_events, logs, name, since) for name in names))
     found = [
         row for name, mine in zip(names, events, strict=True) for row in rows(streams, name, mine)
@@ -131,15 +136,10 @@ def invocations(
     return invocation_frame(sorted(found, key=itemgetter("started")))
 
 
-def _functions(logs: Any, label: Label | None) -> list[str]:
-    """The functions that have a log group; of a lab that has a label, only its own."""
-    pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=GROUPS)
-    names = [each["logGroupName"] for page in pages for each in page["logGroups"]]
-    return [
-        name.removeprefix(GROUPS)
-        for name in sorted(names)
-        if label is None or Label.within(name) == label
-    ]
+def _owned(lab: Lab, owner: Label | None) -> list[str]:
+    kinds = [kind for kind in KINDS if kind.name == "function"]
+    found = find(lab.client, label=owner, in_names=lab.label is not None, kinds=kinds)
+    return sorted(each.name for each in found.leftovers if each.tagged)
 
 
 # -- from a log group to rows -----------------------------------------------------------------
