@@ -100,24 +100,28 @@ _LOG_IN = "log in with `aws login` or `aws sso login`, or name a profile in AWS_
 
 @contextmanager
 def explained(doing: str, label: Label | None = None) -> Iterator[None]:
-    """Turn botocore's errors into a LabError that says what was being done, and what to do now.
+    """Turn botocore's errors, and waits that were too long, into a LabError.
 
-    `doing` is a gerund, such as "creating table Orders"; `label` is that of a lab that has made
-    something already. What has no better words of ours passes unchanged.
+    It says what was being done, and what to do now. `doing` is a gerund, such as "creating table
+    Orders"; `label` is that of a lab that has made something already. What has no better words of
+    ours passes unchanged.
     """
     began = time.monotonic()
     try:
         yield
+        return
     except (BotoCoreError, ClientError) as problem:
         words = in_words(problem, doing, time.monotonic() - began)
         if words is None:
             raise
-        raise LabError(" ".join(filter(None, (words, remains(label))))) from None
+    except TimeoutError as problem:
+        words = f"{_capital(doing)} takes too long ({problem}): look at it in AWS's console."
+    raise LabError(" ".join(filter(None, (words, remains(label)))))
 
 
 def in_words(problem: BotoCoreError | ClientError, doing: str, seconds: float) -> str | None:
     """The sentence for an error that came after so many `seconds`; None if we have none."""
-    doing = doing[:1].upper() + doing[1:]
+    doing = _capital(doing)
     if isinstance(problem, ClientError):
         return _refused(problem, doing)
     if isinstance(problem, UNREACHED):
@@ -142,6 +146,10 @@ def remains(label: Label | None) -> str:
         f"What {label} has made so far stays: run the cell again and it goes on from there, or "
         "remove it with lab.close() or `python -m lab_utils sweep`."
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _refused(problem: ClientError, doing: str) -> str | None:

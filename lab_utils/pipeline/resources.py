@@ -81,8 +81,9 @@ class Pipeline:
         """Do the whole first lab in one call: permissions, reserved concurrency, mappings.
 
         Mappings that exist are kept. ``start`` is the StartingPosition of the new ones;
-        ``reserved_concurrency`` is ReduceLambda's, and None leaves it without one. Returns
-        when all three mappings are enabled.
+        ``reserved_concurrency`` is ReduceLambda's. None leaves it without one, as an account of
+        few concurrent executions has to; the totals are as right, since ReduceLambda only adds.
+        Returns when all three mappings are enabled.
         """
         lab = lab or self.lab
         if start not in ("TRIM_HORIZON", "LATEST"):
@@ -91,7 +92,11 @@ class Pipeline:
             reduce = self.function(self.names.reduce_function)
             lab.role(reduce.role, *self.statements(reduce.name, complete=True))
             if reserved_concurrency is not None:
-                _reserve(lab, reduce.name, reserved_concurrency)
+                with lab.explaining(f"reserving concurrency for {reduce.name}"):
+                    lab.client("lambda").put_function_concurrency(
+                        FunctionName=reduce.name,
+                        ReservedConcurrentExecutions=reserved_concurrency,
+                    )
             all_three = functions(self.names)
             lab.together(*(partial(self._ensure_mapping, lab, each, start) for each in all_three))
             lab.together(*(partial(self._wait_connected, lab, each) for each in all_three))
@@ -223,22 +228,6 @@ def _create(call: Callable[..., Any], **request: Any) -> bool:
             raise
         return False
     return True
-
-
-def _reserve(lab: Lab, function: str, at_once: int) -> None:
-    """Reserve concurrency; an account that has too little for that is told what to do."""
-    try:
-        lab.client("lambda").put_function_concurrency(
-            FunctionName=function, ReservedConcurrentExecutions=at_once
-        )
-    except ClientError as refusal:
-        if "UnreservedConcurrentExecution below its minimum" not in str(refusal):
-            raise
-        raise LabError(
-            f"This account runs too few functions at once to reserve {at_once} for {function}: "
-            "connect(reserved_concurrency=None) leaves it out, and the totals are as right, for "
-            "ReduceLambda only adds; or ask Service Quotas for more concurrent executions."
-        ) from None
 
 
 def _ensure_stores(lab: Lab, names: Names, shards: int | None) -> Pipeline:
