@@ -39,6 +39,8 @@ _LATER = {
     "plot_lineage": "lab_utils.plots",
     "plot_partitions": "lab_utils.plots",
     "plot_pipeline": "lab_utils.plots",
+    "plot_recording": "lab_utils.plots",
+    "plot_recordings": "lab_utils.plots",
     "plot_totals": "lab_utils.plots",
 }
 """Names that are loaded when they are first used: most need networkx or matplotlib."""

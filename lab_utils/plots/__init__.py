@@ -13,6 +13,7 @@ from lab_utils.plots.iterator_age import plot_iterator_age
 from lab_utils.plots.lineage import plot_lineage
 from lab_utils.plots.partitions import plot_partitions
 from lab_utils.plots.pipeline import plot_pipeline
+from lab_utils.plots.recordings import plot_recording, plot_recordings
 from lab_utils.plots.totals import plot_totals
 
 __all__ = [
@@ -29,5 +30,7 @@ __all__ = [
     "plot_lineage",
     "plot_partitions",
     "plot_pipeline",
+    "plot_recording",
+    "plot_recordings",
     "plot_totals",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ GAP = 0.016  #: between a bar and its successor, as a part of the x axis
 TIP = 0.02  #: the point of an open shard's bar, as a part of the x axis
 MOST_LANES = 300  #: more do not fit as bars, and are drawn as a picture of their density
 ROOMY = 0.13  #: inches; lower bars have no outline and no id
-NAMES = {"ended": "closed, nothing tells when"}
+NAMES: dict[State, str] = {"ended": "closed, nothing tells when"}
 
 
 def plot_lineage(lineage: Lineage, ax: Axes | None = None) -> Axes:
@@ -65,14 +66,24 @@ def plot_lineage(lineage: Lineage, ax: Axes | None = None) -> Axes:
     if not len(graph):
         return say(ax or new_axes(height=2.0), "no shards")
     lanes = lay_out(graph)
-    ax = ax or new_axes(height=min(8.0, max(2.3, 1.35 + 0.42 * (lanes.count + 0.4))))
+    ax = ax or new_axes(height=height_of(lanes))
     _draw_time(ax, lanes)
+    draw_lanes(ax, lanes)
+    explain(ax, sum_up(lanes), what_is_what(lanes))
+    return ax
+
+
+def height_of(lanes: Lanes) -> float:
+    """Inches for a picture of its own, with words above and below."""
+    return min(8.0, max(2.3, 1.35 + 0.42 * (lanes.count + 0.4)))
+
+
+def draw_lanes(ax: Axes, lanes: Lanes) -> None:
+    """Every shard in its lane: as a bar, or thousands of them as a picture of their density."""
     if lanes.count > MOST_LANES:
         draw_density(ax, lanes)
     else:
         _draw_tree(ax, lanes)
-    _explain(ax, lanes)
-    return ax
 
 
 def _draw_time(ax: Axes, lanes: Lanes) -> None:
@@ -187,22 +198,27 @@ def _link(lanes: Lanes, parent: int, child: int, gap: float) -> Numbers:
 # --- words ----------------------------------------------------------------------------------
 
 
-def _explain(ax: Axes, lanes: Lanes) -> None:
-    """Above the picture: how many shards, and what fills and lines mean."""
+def explain(ax: Axes, words: str, handles: Sequence[Any]) -> None:
+    """Above the picture: words, and below them what fills and lines mean."""
+    legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6,
+                       frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.3,
+                       handletextpad=0.4, columnspacing=1.0, borderaxespad=0.0,
+                       borderpad=0.1)  # fmt: skip
+    ax.annotate(words, (0.0, 1.0), xycoords=legend, xytext=(2, 2),
+                textcoords="offset points", fontsize=TEXT, color=INK, va="bottom")  # fmt: skip
+
+
+def what_is_what(lanes: Lanes, names: Mapping[State, str] = NAMES) -> list[Any]:
+    """An entry of the legend for each state and each kind of link that there is."""
     handles: list[Any] = []
     for state in STATES:
         fill, edge, style = SHARDS[state]
         if lanes.in_state(state).size:
             handles.append(Patch(facecolor=fill, edgecolor=edge, linestyle=style, linewidth=1.2,
-                                 label=NAMES.get(state, state)))  # fmt: skip
+                                 label=names.get(state, state)))  # fmt: skip
     for kind in _kinds(lanes):
         handles.append(Line2D([], [], color=LINKS[kind], linewidth=2.2, label=kind))
-    legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6,
-                       frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.3,
-                       handletextpad=0.4, columnspacing=1.0, borderaxespad=0.0,
-                       borderpad=0.1)  # fmt: skip
-    ax.annotate(_sum_up(lanes), (0.0, 1.0), xycoords=legend, xytext=(2, 2),
-                textcoords="offset points", fontsize=TEXT, color=INK, va="bottom")  # fmt: skip
+    return handles
 
 
 def _kinds(lanes: Lanes) -> list[Kind]:
@@ -210,7 +226,7 @@ def _kinds(lanes: Lanes) -> list[Kind]:
     return [kind for number, kind in enumerate(KINDS) if number in lanes.links[:, 2]]
 
 
-def _sum_up(lanes: Lanes) -> str:
+def sum_up(lanes: Lanes) -> str:
     """'28 shards in 4 lanes, 4 open'."""
     shards, is_open = len(lanes.shards), lanes.in_state("open").size
     return (
