@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lab_utils.commands import serve, sweep, template, watch
+from lab_utils.commands import policy, serve, sweep, template, watch
 from lab_utils.errors import LabError
 
-COMMANDS = (serve, watch, template, sweep)
+COMMANDS = (serve, watch, template, policy, sweep)
 """In the order in which `--help` lists them."""
 
 

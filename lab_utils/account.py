@@ -52,12 +52,12 @@ class Account:
 # -- how AWS is asked ---------------------------------------------------------------------------
 
 
-def open_session() -> Any:
-    """A boto3 session with the reader's own credential chain and Region."""
+def open_session(region: str | None = None) -> Any:
+    """A boto3 session with the reader's own credential chain, and Region if none is given."""
     import boto3
 
     with explained("reading your AWS settings"):
-        return boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+        return boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
 
 
 def manners() -> Config:

@@ -198,7 +198,7 @@ def as_dict(tags: Any) -> Tags:
     return dict(tags or {}) if not isinstance(tags, list) else {t["Key"]: t["Value"] for t in tags}
 
 
-KINDS = (
+KINDS: tuple[Kind, ...] = (
     Kind(
         "mapping",
         "mappings",

@@ -143,6 +143,7 @@ class Lab:
                 iam.create_role,
                 RoleName=name,
                 AssumeRolePolicyDocument=json.dumps(roles.TRUST_LAMBDA),
+                **(roles.boundary() if self._target.label else {}),
             )
             if statements:
                 self._put_policy(name, "lab", *statements)
@@ -386,7 +387,7 @@ class Lab:
         from lab_utils.doctor import examine
 
         self._check_open()
-        return examine(self)
+        return examine(self, self._target)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -426,7 +427,7 @@ class Lab:
         with self.explaining("removing what the lab made"):
             found = find(self.client, label=target.owner, in_names=target.label is not None)
             removal = remove(self.client, found.leftovers)
-        print(*removal.sentences(), *found.sentences(), sep="\n")
+        print(*removal.told(), *found.left_alone(), *found.overlooked(), sep="\n")
         removal.check()
         if target.label:  # a LocalStack need not have every service
             found.check()

@@ -78,12 +78,14 @@ class Findings:
     leftovers: tuple[Leftover, ...]
     unseen: dict[Kind, str]
 
-    def sentences(self) -> Iterator[str]:
-        """What is left alone, and what may be there all the same."""
-        if alone := [leftover for leftover in self.leftovers if not leftover.tagged]:
-            yield f"Left alone, for want of the lab's tags: {', '.join(map(str, alone))}."
-        if self.unseen:
-            kinds = (f"{kind.plural} ({why})" for kind, why in self.unseen.items())
+    def left_alone(self) -> Iterator[str]:
+        """A sentence, if something only looks like a lab's."""
+        if alone := [str(leftover) for leftover in self.leftovers if not leftover.tagged]:
+            yield f"Left alone, for want of the lab's tags: {', '.join(alone)}."
+
+    def overlooked(self) -> Iterator[str]:
+        """A sentence, if something may be there without being seen."""
+        if kinds := [f"{kind.plural} ({why})" for kind, why in self.unseen.items()]:
             yield f"Not looked for, as they could not be listed: {', '.join(kinds)}."
 
     def check(self) -> None:
@@ -102,8 +104,8 @@ class Removal:
     removed: tuple[Leftover, ...]
     failed: dict[Leftover, str]
 
-    def sentences(self) -> Iterator[str]:
-        """What went."""
+    def told(self) -> Iterator[str]:
+        """A sentence about what went."""
         if self.removed:
             yield f"Removed {counted(self.removed)}."
         elif not self.failed:
