@@ -114,12 +114,15 @@ def _regions_with(session: Any, services: tuple[str, ...]) -> list[str]:
 # -- who asks -----------------------------------------------------------------------------------
 
 
-def look(client: Clients, region: str) -> Account:
-    """Ask AWS who is asking, and what the account is called and allows."""
+def who_asks(client: Clients) -> tuple[str, str]:
+    """The account and the caller's ARN: the first thing to ask, which every identity may."""
+    with explained("asking AWS who you are"):
+        told = client("sts").get_caller_identity()
+    return told["Account"], told["Arn"]
 
-    def caller() -> Any:
-        with explained("asking AWS who you are"):
-            return client("sts").get_caller_identity()
+
+def look(client: Clients, region: str, who: tuple[str, str]) -> Account:
+    """Ask AWS what the caller's account is called, and what it allows."""
 
     def aliases() -> Any:
         with explained("reading the account's alias"):
@@ -129,12 +132,12 @@ def look(client: Clients, region: str) -> Account:
         with explained("reading Lambda's limits"):
             return _if_allowed(client("lambda").get_account_settings)
 
-    identity, named, limits = at_once(caller, aliases, settings)
+    named, limits = at_once(aliases, settings)
     endpoint = client("sts").meta.endpoint_url
     return Account(
-        id=identity["Account"],
+        id=who[0],
         region=region,
-        identity=identity["Arn"],
+        identity=who[1],
         alias=", ".join(named["AccountAliases"]) if named else None,
         functions_at_once=limits["AccountLimit"]["ConcurrentExecutions"] if limits else None,
         endpoint="" if endpoint.endswith(OWN_HOSTS) else endpoint,

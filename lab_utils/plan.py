@@ -9,7 +9,7 @@ from datetime import datetime
 from textwrap import fill
 
 from lab_utils import costs, prices
-from lab_utils.account import Account, Clients, check_fit, look
+from lab_utils.account import Account, Clients, check_fit, look, who_asks
 from lab_utils.at_once import at_once
 from lab_utils.desk import desk_of, label_asked_for, label_of_desk, lasting
 from lab_utils.errors import LabError
@@ -123,7 +123,8 @@ def draw_up(
         with explained("looking for labs that are there"):
             return labels_there(client)
 
-    account, there = at_once(lambda: look(client, region), looked_for)
+    who = who_asks(client)
+    account, there = at_once(lambda: look(client, region, who), looked_for)
     check_fit(account)
     label = asked or label_of_desk(desk_of(account), there, now, lasts)
     known = prices.load()
