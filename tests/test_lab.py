@@ -383,7 +383,8 @@ def test_deploying_with_a_role_that_is_not_there(lab):
 
 def test_the_embedded_target_can_everything(lab):
     assert all(
-        lab.can(feature) for feature in ("time_travel", "partitions", "invocations", "role_check")
+        lab.can(feature)
+        for feature in ("time_travel", "partitions", "invocations", "pollers", "role_check")
     )
     with pytest.raises(LabError, match="Nobody knows the feature 'fly'"):
         lab.can("fly")

@@ -70,13 +70,13 @@ def table(lab, name):
 def test_it_says_what_it_is_and_what_it_can_not(lab):
     assert lab.target == "localstack"
     assert repr(lab) == "<lab on localstack, us-east-1, <wall clock>>"
-    for feature in ("time_travel", "partitions", "invocations", "role_check"):
+    for feature in ("time_travel", "partitions", "pollers", "role_check"):
         assert not lab.can(feature)
     for act in (
         lambda: lab.clock.advance(hours=1),
         lambda: lab.partitions("T"),
         lambda: lab.split_partition("T", 1),
-        lab.invocations,
+        lab.tries,
         lab.backlog,
     ):
         with pytest.raises(NotOnThisTarget, match="LAB_TARGET=embedded"):
