@@ -19,6 +19,7 @@ _LATER = {
     "question": "lab_utils.exercises",
     "Gap": "lab_utils.reader",
     "Recording": "lab_utils.recordings",
+    "Plan": "lab_utils.plan",
     "ShardLineage": "lab_utils.lineage",
     "StreamReader": "lab_utils.reader",
     "TrimmedRecords": "lab_utils.errors",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from textwrap import fill
 
 from lab_utils import costs, prices
 from lab_utils.account import Account, Clients, check_fit, look, who_asks
 from lab_utils.at_once import at_once
-from lab_utils.desk import desk_of, label_asked_for, label_of_desk, lasting
+from lab_utils.desk import HOURS, desk_of, label_asked_for, label_of_desk, lasting
 from lab_utils.errors import LabError
 from lab_utils.labels import Label
 from lab_utils.pipeline import parts
+from lab_utils.prices import HOME
 from lab_utils.refusals import NOTHING_TO_RESERVE, UNRESERVED, explained
 from lab_utils.sweep import labels_there
 
@@ -45,6 +46,29 @@ class Plan:
     burst: float
     remark: str
 
+    @classmethod
+    def of(cls, account: Account, label: Label, now: datetime, there: Mapping[Label, int]) -> Plan:
+        """That of a lab with this label, where so many resources of these labs are there."""
+        known = prices.load()
+        return cls(
+            account=account,
+            label=label,
+            now=now,
+            resources=there.get(label, 0),
+            others=tuple(sorted(each for each in there if each.expires > now and each != label)),
+            expired=tuple(sorted(each for each in there if each.expires <= now)),
+            hour=costs.pipeline_hour(known, account.region, parts.SHARDS),
+            burst=costs.pipeline_burst(known, account.region, BURST),
+            remark=known.remark(account.region),
+        )
+
+    @classmethod
+    def example(cls, hours: float = HOURS) -> Plan:
+        """A plan to look at without an account: that of AWS's own examples. Asks nobody."""
+        now = datetime(2026, 1, 5, 9, tzinfo=UTC)
+        reader = Account("123456789012", HOME, "arn:aws:iam::123456789012:user/reader")
+        return cls.of(reader, Label(now + lasting(hours), "7f3a9c"), now, {})
+
     def check(self, confirm: str | int | None) -> None:
         """LabError, with the screen, unless `confirm` or LAB_AWS_CONFIRM names the account."""
         named = str(confirm or os.environ.get("LAB_AWS_CONFIRM", "")).strip()
@@ -73,7 +97,10 @@ class Plan:
                 else ()
             ),
             _line("lab", f"{self.label}, in every name and in a tag"),
-            _line("is there", f"{_some(self.resources, 'resource')} of this lab"),
+            _line(
+                "holds",
+                f"{_some(self.resources, 'resource')} {'already' if self.resources else 'yet'}",
+            ),
             _line(
                 "expires",
                 f"{self.label.expires:%Y-%m-%d %H:%M} UTC, in {_hours(left)}: lab.close() removes "
@@ -81,7 +108,7 @@ class Plan:
             ),
             "The whole pipeline, of which most chapters need less",
             _line("makes", made()),
-            _line("is ready", f"in about {MINUTES} minutes"),
+            _line("ready", f"in about {MINUTES} minutes"),
             _line(
                 "costs",
                 f"{self.hour:.2f} USD an hour, used or not ({self.hour * left:.2f} until it "
@@ -127,18 +154,7 @@ def draw_up(
     account, there = at_once(lambda: look(client, region, who), looked_for)
     check_fit(account)
     label = asked or label_of_desk(desk_of(account), there, now, lasts)
-    known = prices.load()
-    return Plan(
-        account=account,
-        label=label,
-        now=now,
-        resources=there.get(label, 0),
-        others=tuple(sorted(each for each in there if each.expires > now and each != label)),
-        expired=tuple(sorted(each for each in there if each.expires <= now)),
-        hour=costs.pipeline_hour(known, region, parts.SHARDS),
-        burst=costs.pipeline_burst(known, region, BURST),
-        remark=known.remark(region),
-    )
+    return Plan.of(account, label, now, there)
 
 
 def made() -> str:

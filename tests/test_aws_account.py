@@ -106,13 +106,13 @@ A lab on AWS, new
   identity arn:aws:iam::123456789012:user/anna
   region   us-east-1
   lab      lab-7f3a9c-2611260314, in every name and in a tag
-  is there no resources of this lab
+  holds    no resources yet
   expires  2026-11-26 03:14 UTC, in 4.0 hours: lab.close() removes all of it, or
            later `python -m lab_utils sweep`; nothing goes by itself
 The whole pipeline, of which most chapters need less
   makes    a data stream of 20 shards, 4 tables (2 with streams), 3 functions, 3
            roles, 3 log groups, 3 event source mappings
-  is ready in about 4 minutes
+  ready    in about 4 minutes
   costs    0.30 USD an hour, used or not (1.20 until it expires), and 0.0069 USD
            for each burst of 10,000 messages. Prices as of 2026-09-29, without
            free tiers: those of us-east-1."""
@@ -122,10 +122,17 @@ def test_the_screen() -> None:
     assert str(PLAN) == repr(PLAN) == SCREEN
 
 
+def test_an_example_of_the_screen_asks_nobody(sealed: Any) -> None:
+    shown = str(lu.Plan.example())
+    assert "  expires  2026-01-05 13:00 UTC, in 4.0 hours" in shown
+    assert lu.Plan.example(hours=2).label != lu.Plan.example().label
+    assert shown == str(Plan.example())
+
+
 def test_the_screen_of_a_lab_that_is_there_already() -> None:
     shown = str(replace(PLAN, resources=1, now=LABEL.expires - timedelta(minutes=30)))
     assert shown.startswith("A lab on AWS, resumed\n")
-    assert "  is there 1 resource of this lab\n" in shown
+    assert "  holds    1 resource already\n" in shown
     assert "in 30 minutes" in shown
     assert "0.15 until it expires" in " ".join(shown.split())
 
