@@ -15,8 +15,9 @@ WORKERS ?= 2
 BIN := .venv/bin
 RUN := $(BIN)/python
 HTML := _build/html/index.html
-CODE := $(shell find lab_utils tools book/_ext -name '*.py' 2>/dev/null)
+CODE := $(shell find lab_utils tools book/_ext -name '*.py' -o -name '*.json' 2>/dev/null)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+RUNNING := $(shell grep -l '^kernelspec:' book/*.md 2>/dev/null)
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -name '*.py[co]' 2>/dev/null)
 
 # Nothing of the reader's own set-up may change an output: no progress bars, no
@@ -41,7 +42,7 @@ lab: .venv/.ready ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 accept: .venv/.ready ## run the notebooks again and save what they print and draw
-	@$(QUIET) $(RUN) tools/notebooks.py accept $(NOTEBOOKS)
+	@$(QUIET) $(RUN) tools/notebooks.py accept $(NOTEBOOKS) $(if $(filter file,$(origin NOTEBOOKS)),$(RUNNING))
 
 lint: .venv/.dev ## style and types
 	@$(BIN)/ruff check .
@@ -93,6 +94,6 @@ clean: ## remove everything that was made, .venv too
 # first. Executed notebooks are kept from build to build as long as the code under them is the same.
 $(HTML): .venv/.ready $(CODE) $(NOTEBOOKS) $(PAGES)
 	@rm -rf _build/html _build/.doctrees
-	@$(QUIET) $(RUN) tools/notebooks.py execute $(NOTEBOOKS)
+	@$(QUIET) $(RUN) tools/notebooks.py execute $(NOTEBOOKS) $(RUNNING)
 	@$(QUIET) $(BIN)/jupyter-book build . -q --warningiserror --keep-going
 	@touch $@

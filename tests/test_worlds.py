@@ -568,3 +568,12 @@ def test_the_modules_random_numbers_are_not_touched() -> None:
     expected = random.Random(5).random()
     run(0)
     assert random.random() == expected
+
+
+def test_no_two_sessions_of_a_lab_draw_the_same_tokens() -> None:
+    """A cell's transaction is never taken for one that a function made, nor the other way round."""
+    world = World()
+    sessions = [world.session, world.guest_session("us-east-1"), world.guest_session("eu-west-1")]
+    drawn = [each.lab_options()["rng"].getrandbits(128) for each in sessions]
+    world.close()
+    assert len(set(drawn)) == 3

@@ -2,6 +2,9 @@
 
 ``python tools/notebooks.py execute notebooks/*.ipynb`` fills the cache behind the book;
 ``python tools/notebooks.py accept notebooks/*.ipynb`` saves what the notebooks print and draw.
+
+A page of the book whose cells run (``book/*.md`` with a kernel in its head) is a notebook, too. It
+has no room for outputs: what its cells show is kept beside the tests, in ``tests/shown``.
 """
 
 from __future__ import annotations
@@ -19,11 +22,14 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from myst_nb.core.read import read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "_build" / ".jupyter_cache"  # where jupyter-book looks, too
+SHOWN = ROOT / "tests" / "shown"  # what the cells of pages show, a file for each page
 CELL_TIMEOUT = 120
 
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -31,9 +37,19 @@ LANGUAGE = {"name": "python"}  # without its version, which differs from reader 
 FLEETING = {"collapsed", "execution", "ExecuteTime", "scrolled", "trusted"}
 
 
-def run(path: Path, **env: str) -> NotebookNode:
-    """Execute one notebook in a fresh kernel, in its own folder, and return it with outputs."""
-    notebook = nbformat.read(path, as_version=4)
+def read(path: Path) -> NotebookNode:
+    """A notebook, or a page with cells as the book reads it."""
+    if path.suffix == ".ipynb":
+        return nbformat.read(path, as_version=4)
+    return read_myst_markdown_notebook(path.read_text(encoding="utf-8"), MdParserConfig())
+
+
+def run(path: Path, keep: Path | None = None, **env: str) -> NotebookNode:
+    """Execute one notebook in a fresh kernel, in its own folder, and return it with outputs.
+
+    `keep` is where it is written to even if a cell fails: as far as it came.
+    """
+    notebook = read(path)
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -43,7 +59,11 @@ def run(path: Path, **env: str) -> NotebookNode:
         extra_arguments=["--log-level=40"],
         resources={"metadata": {"path": str(path.parent)}},
     )
-    client.execute(env={**os.environ, "LAB_PROGRESS": "0", **env})
+    try:
+        client.execute(env={**os.environ, "LAB_PROGRESS": "0", **env})
+    finally:
+        if keep is not None:
+            nbformat.write(notebook, keep)
     return normalised(notebook)
 
 
@@ -61,7 +81,7 @@ def execute(path: Path) -> str:
     """Put the executed notebook into the cache from which the book is built."""
     cache = get_cache(CACHE)
     try:
-        cache.match_cache_notebook(nbformat.read(path, as_version=4))
+        cache.match_cache_notebook(read(path))
     except KeyError:
         pass
     else:
@@ -74,18 +94,45 @@ def execute(path: Path) -> str:
 
 
 def accept(path: Path) -> str:
-    """Save the executed notebook in place of the committed one."""
-    before = path.read_text(encoding="utf-8")
-    after = nbformat.writes(run(path)).rstrip("\n") + "\n"
-    if after == before:
+    """Save the executed notebook in place of the committed one; of a page, what it shows."""
+    executed = run(path)
+    if path.suffix == ".ipynb":
+        kept, after = path, nbformat.writes(executed).rstrip("\n") + "\n"
+    else:
+        kept, after = shown_file(path), shown(executed)
+    if kept.exists() and kept.read_text(encoding="utf-8") == after:
         return "unchanged"
-    path.write_text(after, encoding="utf-8")
+    kept.write_text(after, encoding="utf-8")
     return "CHANGED: read it with `git diff`"
+
+
+def shown_file(page: Path) -> Path:
+    """Where it is kept what the cells of a page show."""
+    return SHOWN / f"{page.stem}.txt"
+
+
+def shown(notebook: NotebookNode) -> str:
+    """What each code cell shows, as text; a picture is named by what it says to the blind."""
+    blocks = []
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        parts = []
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if any(kind.startswith("image/") for kind in data):
+                parts.append(f"[{cell.metadata.mystnb.image.alt}]")
+            else:
+                parts.append(output.get("text") or data.get("text/plain", ""))
+        title = f"In [{cell.execution_count}]: {cell.source.splitlines()[0]}"
+        blocks.append("\n".join([title, *(part.rstrip() for part in parts)]))
+    return "\n\n".join(blocks) + "\n"
 
 
 def empty_stale_cache() -> None:
     """Forget executed notebooks when the code under them is another one."""
-    code = [ROOT / "requirements.lock", *sorted((ROOT / "lab_utils").rglob("*.py"))]
+    lab = (path for path in (ROOT / "lab_utils").rglob("*") if path.suffix in (".py", ".json"))
+    code = [ROOT / "requirements.lock", *sorted(lab)]
     digest = hashlib.sha256(sys.version.encode())
     for path in code:
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())

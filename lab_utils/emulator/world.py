@@ -131,17 +131,19 @@ class World:
     @cached_property
     def session(self) -> LabSession:
         """The session of the reader, who may do everything."""
-        return self._session(HOME, self.gateway.answer)
+        return self._session(HOME, self.gateway.answer, "retries")
 
     def guest_session(self, region: str) -> LabSession:
         """The session of the functions of a Region; who calls is told by who is running."""
         if region not in self._guest_sessions:
-            self._guest_sessions[region] = self._session(region, self.gateway.answer_function)
+            send = self.gateway.answer_function
+            self._guest_sessions[region] = self._session(region, send, f"retries in {region}")
         return self._guest_sessions[region]
 
-    def _session(self, region: str, send: Send) -> LabSession:
+    def _session(self, region: str, send: Send, purpose: str) -> LabSession:
+        """Sessions draw apart: a token that one of them made up must never come from another."""
         return make_session(
-            region=region, send=send, wait=self.scheduler.sleep, rng=self.rng("retries")
+            region=region, send=send, wait=self.scheduler.sleep, rng=self.rng(purpose)
         )
 
     def close(self) -> None:
