@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lab_utils.commands import policy, serve, sweep, template, watch
+from lab_utils.commands import doctor, policy, serve, sweep, template, watch
 from lab_utils.errors import LabError
 
-COMMANDS = (serve, watch, template, policy, sweep)
+COMMANDS = (serve, watch, template, policy, sweep, doctor)
 """In the order in which `--help` lists them."""
 
 

@@ -148,7 +148,9 @@ def _function(lab: Lab, target: LocalStack) -> Check:
         return Check("functions", False, str(problem), _remedy(str(problem)))
     finally:
         _remove_function(lab, name)
-    return Check("functions", said == "well", "one was made and ran", LOOK_AT_LOG)
+    well = said == "well"
+    found = "one was made and ran" if well else f"one was made, and answered {said}"
+    return Check("functions", well, found, LOOK_AT_LOG)
 
 
 def _remove_function(lab: Lab, name: str) -> None:
