@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 TRUST_LAMBDA = {
@@ -45,3 +46,9 @@ def may_write_logs(function: str) -> dict[str, Any]:
 def document(*statements: dict[str, Any]) -> dict[str, Any]:
     """A policy of these statements."""
     return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def boundary() -> dict[str, str]:
+    """What CreateRole needs where roles have to carry a permissions boundary: LAB_AWS_BOUNDARY."""
+    arn = os.environ.get("LAB_AWS_BOUNDARY", "").strip()
+    return {"PermissionsBoundary": arn} if arn else {}

@@ -102,8 +102,36 @@ def _mend() -> None:
     urls.url_paths[r"{0}/2016-08-19/account-settings/?$"] = account_settings
 
 
+def _mend_permissions() -> None:
+    """Where moto is told to ask for permissions, it asks for those of AWS, in AWS's protocols.
+
+    It names CloudWatch's as the signature does, answers JSON's clients in XML, and can't follow the
+    signatures of Lambda's clients: whose key it is, is enough here.
+    """
+    from moto.core.exceptions import JsonRESTError
+    from moto.iam.access_control import IAMRequest, IAMRequestBase
+
+    begin, refuse = IAMRequestBase.__init__, IAMRequest._raise_access_denied
+    query = ("iam", "sns", "sts")
+
+    def named(self: Any, *arguments: Any, **request: Any) -> None:
+        begin(self, *arguments, **request)
+        self._action = self._action.replace("monitoring:", "cloudwatch:")
+
+    def refused(self: Any) -> None:
+        if self._service in query:
+            refuse(self)
+        who = f"User: {self._access_key.arn} is not authorized to perform: {self._action}"
+        raise JsonRESTError("AccessDeniedException", who)
+
+    IAMRequestBase.__init__ = named
+    IAMRequestBase.check_signature = lambda self: None
+    IAMRequest._raise_access_denied = refused
+
+
 def _serve() -> None:
     _mend()
+    _mend_permissions()
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
