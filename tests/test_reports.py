@@ -474,6 +474,22 @@ def test_a_line_of_ages_without_a_shard_has_its_functions_name():
     assert "Worker" in [text.get_text() for text in ax.texts]
 
 
+def test_the_ages_of_minutes_can_be_drawn_too(lab):
+    assert [text.get_text() for text in plots.plot_iterator_age(lab.iterator_age("W")).texts] == [
+        "no iterator age yet"
+    ]
+    function(lab, "def handler(event, context):\n    pass\n")
+    connect(lab, table(lab))
+    for number in range(3):
+        put(lab, "a", number)
+        lab.clock.advance(minutes=1)
+    ages = lab.iterator_age("Worker")
+    ax = plots.plot_iterator_age(ages)
+    assert [len(line.get_xdata()) for line in ax.lines].count(len(ages)) == 1
+    assert ax.get_xlabel().endswith("since the first minute")
+    assert "highest in a minute" in [text.get_text() for text in ax.texts]
+
+
 # -- on LocalStack --------------------------------------------------------------------------------
 
 

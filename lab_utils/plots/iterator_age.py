@@ -31,6 +31,7 @@ MOST_LINES = len(FUNCTION_COLOURS)  #: more than these and only the highest have
 LOW = 0.2  #: of the highest; of many lines, those that never rise above it have no names either
 MOST_POINTS = 150  #: a line with more is drawn without its points
 REST = tint(MUTED, 0.45)
+FIRST_MINUTE = "the first minute"
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,14 @@ def plot_iterator_age(
     lines those that rise highest, four at most, have a name, and the others are grey. Tries that
     failed are marked. The x axis counts from `origin` (UTC; the first start by default), and is
     named after it by `since`.
+
+    The frame of `lab.iterator_age()` will do as well: one line, with a point for each minute.
     """
     if by not in ("shard", "function"):
         raise ValueError(f"by is 'shard' or 'function', not {by!r}.")
+    if "age" in invocations:
+        invocations = _like_invocations(invocations)
+        since = FIRST_MINUTE if since == FIRST else since
     aged = invocations[invocations["iterator_age"].notna()]
     if not len(aged):
         return say(ax or new_axes(height=2.0), "no iterator age yet")
@@ -84,6 +90,12 @@ def plot_iterator_age(
     name_y(ax, f"iterator age ({unit})")
     label_points(ax, points)
     return ax
+
+
+def _like_invocations(ages: Frame) -> Frame:
+    """CloudWatch's minutes, as if each were an invocation of whose shard nobody knows."""
+    frame = ages.rename(columns={"at": "started", "age": "iterator_age"})
+    return frame.assign(function="highest in a minute", shard=None, lane=0, outcome="ok")
 
 
 def _lines(aged: Frame, times: Numbers, ages: Numbers, by: str) -> list[_Line]:
