@@ -106,7 +106,7 @@ def _forgotten(rng: random.Random) -> Question:
         hour = costs.pipeline_hour(known, REGION, shards)
         return Found(
             round(hour * 24 * days, 2),
-            f"{hour:.3f} USD an hour, nearly all of it for {shards} shard-hours of the data stream "
+            f"{hour:.3f} USD an hour, for {shards} shard-hours of the data stream "
             f"at {known.price('kinesis_shard_hour', REGION).usd:.3f} USD each: they are paid for "
             "whether or not anything flows. Tables on demand, functions and mappings cost nothing "
             "when idle.",
