@@ -26,7 +26,7 @@ ATTEMPTS = 5
 """How often a client tries a call, in all; AWS_MAX_ATTEMPTS sets it."""
 PRODUCTION = {"live", "prd", "prod", "production"}
 """Parts of an account's alias that say what it is for."""
-OWN_HOSTS = ".amazonaws.com"
+OWN_HOSTS = (".amazonaws.com", ".api.aws")
 
 Clients = Callable[[str], Any]
 """From the name of a service to its client."""
@@ -37,15 +37,15 @@ class Account:
     """The reader's account as AWS describes it.
 
     `identity` is the caller's ARN. `alias` is empty if there is none, and None if it could not be
-    read; `functions_at_once`, Lambda's limit for the account and Region, is None then, too.
-    `endpoint` is where AWS is asked, if that is not AWS's own.
+    read; `unreserved`, so many concurrent executions of Lambda's that no function has reserved, is
+    None then, too. `endpoint` is where AWS is asked, if that is not AWS's own.
     """
 
     id: str
     region: str
     identity: str
     alias: str | None = ""
-    functions_at_once: int | None = 1000
+    unreserved: int | None = 1000
     endpoint: str = ""
 
 
@@ -139,7 +139,7 @@ def look(client: Clients, region: str, who: tuple[str, str]) -> Account:
         region=region,
         identity=who[1],
         alias=", ".join(named["AccountAliases"]) if named else None,
-        functions_at_once=limits["AccountLimit"]["ConcurrentExecutions"] if limits else None,
+        unreserved=limits["AccountLimit"]["UnreservedConcurrentExecutions"] if limits else None,
         endpoint="" if endpoint.endswith(OWN_HOSTS) else endpoint,
     )
 

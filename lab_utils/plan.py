@@ -128,9 +128,9 @@ class Plan:
                 "You may not read the account's alias (iam:ListAccountAliases): make sure that it "
                 "is no production account."
             )
-        limit = account.functions_at_once
-        if limit is not None and limit <= UNRESERVED:
-            yield f"At most {limit} functions run at once in this account. {NOTHING_TO_RESERVE}"
+        left = account.unreserved
+        if left is not None and left <= UNRESERVED:
+            yield f"{left} concurrent executions of functions are unreserved. {NOTHING_TO_RESERVE}"
         if self.expired:
             yield (
                 f"Expired, and not removed yet: {_named(self.expired)}. `python -m lab_utils "

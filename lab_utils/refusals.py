@@ -91,9 +91,9 @@ UNREACHED = (
 UNRESERVED = 100
 """So much of an account's concurrency no function may reserve (Lambda, PutFunctionConcurrency)."""
 NOTHING_TO_RESERVE = (
-    f"At least {UNRESERVED} must stay unreserved, so a reservation is refused where that leaves "
-    "none: ask Service Quotas for more concurrent executions, or leave ReduceLambda without one "
-    "by connect(reserved_concurrency=None)."
+    f"At least {UNRESERVED} must stay so, and a reservation beyond that is refused: ask Service "
+    "Quotas for more concurrent executions, or leave ReduceLambda without a reservation by "
+    "connect(reserved_concurrency=None)."
 )
 _LOG_IN = "log in with `aws login` or `aws sso login`, or name a profile in AWS_PROFILE"
 
@@ -171,7 +171,10 @@ def _refused(problem: ClientError, doing: str) -> str | None:
             "account has enabled the Region."
         )
     if code == "InvalidParameterValueException" and "UnreservedConcurrentExecution" in message:
-        return f"{doing} was refused, for the account has too little of it. {NOTHING_TO_RESERVE}"
+        return (
+            f"{doing} was refused, for too few concurrent executions of functions are unreserved. "
+            f"{NOTHING_TO_RESERVE}"
+        )
     if code in USED_UP:
         return (
             f"{doing} was refused, for a quota of the account is used up ({code}: "

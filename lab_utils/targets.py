@@ -102,7 +102,8 @@ class Aws(Target):
     """AWS itself, through the reader's own credentials and Region.
 
     Nothing is made before the reader has seen the plan and `confirm`, or LAB_AWS_CONFIRM, has named
-    the account.
+    the account. Every call is tried a few times (AWS_MAX_ATTEMPTS), and no answer is waited for
+    without end (LAB_AWS_TIMEOUT, seconds): see `account`.
     """
 
     name = "aws"

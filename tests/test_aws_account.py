@@ -145,7 +145,7 @@ def test_the_screen_with_everything_that_can_be_remarked() -> None:
         alias=None,
         identity=f"arn:aws:sts::{ACCOUNT}:assumed-role/{'Learner' * 8}/{'anna' * 8}@example.org",
         endpoint="http://127.0.0.1:5000",
-        functions_at_once=10,
+        unreserved=10,
     )
     shown = str(replace(PLAN, account=account, others=others, expired=(EXPIRED,)))
     assert max(map(len, shown.splitlines())) <= 80
@@ -156,10 +156,11 @@ def test_the_screen_with_everything_that_can_be_remarked() -> None:
             "! You may not read the account's alias (iam:ListAccountAliases): make sure that it "
             "is no production account."
         ),
-        "! At most 10 functions run at once in this account. At least 100 must stay unreserved",
+        "! 10 concurrent executions of functions are unreserved. At least 100 must stay so",
         (
-            "ask Service Quotas for more concurrent executions, or leave ReduceLambda without "
-            "one by connect(reserved_concurrency=None)."
+            "a reservation beyond that is refused: ask Service Quotas for more concurrent "
+            "executions, or leave ReduceLambda without a reservation by "
+            "connect(reserved_concurrency=None)."
         ),
         f"! Expired, and not removed yet: {EXPIRED}. `python -m lab_utils sweep` does it.",
         f"! In use at other desks: {others[0]}, {others[1]}, {others[2]} and 2 more.",
@@ -169,8 +170,8 @@ def test_the_screen_with_everything_that_can_be_remarked() -> None:
 
 @pytest.mark.parametrize(("limit", "remarked"), [(100, True), (101, False), (None, False)])
 def test_when_a_reservation_of_one_is_possible(limit: int | None, remarked: bool) -> None:
-    shown = str(replace(PLAN, account=replace(ANNA, functions_at_once=limit)))
-    assert ("functions run at once" in shown) is remarked
+    shown = str(replace(PLAN, account=replace(ANNA, unreserved=limit)))
+    assert ("must stay so" in " ".join(shown.split())) is remarked
 
 
 def test_what_is_made_is_counted_in_the_pipelines_own_declarations(
@@ -472,7 +473,7 @@ def test_the_alias_is_the_accounts_own(there: str) -> None:
 def test_a_limit_of_ten_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with strict_aws(LAB_TEST_CONCURRENCY="10") as address:
         set_out(monkeypatch, tmp_path, **credentials(address))
-        assert "! At most 10 functions run at once in this account." in refusal()
+        assert "! 10 concurrent executions of functions are unreserved." in refusal()
 
 
 def test_who_may_not_read_the_alias_is_told_so(there: str, monkeypatch: pytest.MonkeyPatch) -> None:

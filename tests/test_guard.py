@@ -14,9 +14,10 @@ from pathlib import Path
 
 import boto3
 import pytest
+import serving
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
-from loopback_only import ReachedOut
+from loopback_only import FOLDER, ReachedOut
 
 
 def taken_from(refusals: Path) -> list[str]:
@@ -92,6 +93,12 @@ def test_children_are_guarded_too(refusals: Path) -> None:
     assert child.returncode == 1
     assert "ReachedOut: only this machine" in child.stderr
     assert taken_from(refusals) == ["socket.getaddrinfo '192.0.2.1'"]
+
+
+def test_the_servers_of_the_tests_are_guarded_too() -> None:
+    """What keeps PYTHONPATH keeps the guard; both are started with what this process has."""
+    assert FOLDER in serving.environment()["PYTHONPATH"].split(os.pathsep)
+    assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == FOLDER
 
 
 def test_a_test_that_reaches_out_fails(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Every connection, datagram and look-up of a name that would go farther than the loopback device is
 refused before anything is sent, and noted in the file that the environment variable LOOPBACK_ONLY
-names, so that code that swallows the refusal is found out, too. With this folder on PYTHONPATH
+may name, so that code that swallows the refusal is found out, too. With this folder on PYTHONPATH
 every Python that is started is guarded by itself: see `sitecustomize`.
 
 What is not seen: other programs than Python, and the look-up of a name that is given to a socket's
@@ -52,8 +52,9 @@ def _refuse_what_leaves(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if not _is_here(host):
         refusal = f"{event} {host!r}"
-        with Path(os.environ[NOTES]).open("a") as notes:
-            notes.write(f"{refusal}\n")
+        if NOTES in os.environ:
+            with Path(os.environ[NOTES]).open("a") as notes:
+                notes.write(f"{refusal}\n")
         raise ReachedOut(f"only this machine may be reached from a test: {refusal}")
 
 
