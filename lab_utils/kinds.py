@@ -21,6 +21,8 @@ GONE = ("DoesNotExist", "NonExistent", "NotFound", "NoSuch")
 """In the codes by which services say that something is not there."""
 LONG_PAGES = {"PaginationConfig": {"PageSize": 1000}}
 """For what an account may have thousands of."""
+MOST_TAGS = 50
+"""So many a resource can have."""
 NO_TAGS = "NoSuchTagSet"
 """S3's way to say that a bucket has no tags."""
 
@@ -271,8 +273,8 @@ KINDS: tuple[Kind, ...] = (
         "kinesis",
         "CreateStream",
         "StreamName",
-        Call("list_streams", answer="StreamNames"),
-        Call("list_tags_for_stream", "StreamName", "Tags"),
+        Call("list_streams", answer="StreamNames", settings=LONG_PAGES),
+        Call("list_tags_for_stream", "StreamName", "Tags", settings={"Limit": MOST_TAGS}),
         Call("delete_stream", "StreamName", settings={"EnforceConsumerDeletion": True}),
         state=Call(
             "describe_stream_summary", "StreamName", "StreamDescriptionSummary.StreamStatus"

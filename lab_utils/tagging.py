@@ -44,6 +44,8 @@ LASTING = frozenset(
     }
 )
 """What these make, and every other Create*, stays when a lab is closed."""
+REPLACES = "PutBucketTagging"
+"""The one operation that puts tags into the place of all that are there."""
 
 
 def tagging(client: Any, label: Label | None, in_names: bool) -> Any:
@@ -71,17 +73,19 @@ class _Tagger:
         if self._in_names:
             self._check(model.name, kind, params)
         if kind:
-            _add(params, model.input_shape, kind.tagging, self._label.tags)
-            context["lab_made"] = params.get(kind.naming)
+            tags = _add(params, model.input_shape, kind.tagging, self._label.tags)
+            context["lab_made"] = params.get(kind.naming), tags
+        elif model.name == REPLACES and self._label.id in str(params.get("Bucket")):
+            _add(params, model.input_shape, ("Tagging", "TagSet"), self._label.tags)
 
     def answered(self, http_response: Any, model: Any, context: dict[str, Any], **_: Any) -> None:
         """After a server has answered, which may have left out the tags."""
         kind = self._kinds.get(model.name)
         if kind and kind.retag and http_response.status_code < 300:
-            name = context["lab_made"]
+            name, tags = context["lab_made"]
             there = kind.tags(self._client, kind.found(name)) or {}
             if not self._label.owns(there):
-                kind.retag(self._client, name, {**there, **self._label.tags})
+                kind.retag(self._client, name, tags)
 
     def _check(self, operation: str, kind: Kind | None, params: dict[str, Any]) -> None:
         if kind is None:
@@ -100,20 +104,21 @@ class _Tagger:
             )
 
 
-def _add(params: dict[str, Any], shape: Any, path: tuple[str, ...], tags: Tags) -> None:
-    """Put tags where they belong, beside the reader's own, in the form that the service asks for.
+def _add(params: dict[str, Any], shape: Any, path: tuple[str, ...], tags: Tags) -> Tags:
+    """Put tags where they belong, beside the reader's own; all of them together.
 
     The reader's objects are left as they are; what is no tags at all is for boto3 to refuse.
     """
     member, *deeper = path
     given, shape = params.get(member), shape.members[member]
     if deeper:
-        if given is None or isinstance(given, dict):
-            params[member] = dict(given or {})
-            _add(params[member], shape, tuple(deeper), tags)
-    elif given is None or isinstance(given, dict if shape.type_name == "map" else list):
-        try:
-            every = {**as_dict(given), **tags}
-        except (KeyError, TypeError):
-            return
-        params[member] = every if shape.type_name == "map" else as_list(every)
+        if given is not None and not isinstance(given, dict):
+            return tags
+        params[member] = dict(given or {})
+        return _add(params[member], shape, tuple(deeper), tags)
+    try:
+        every = {**as_dict(given), **tags}
+    except (KeyError, TypeError, ValueError):
+        return tags
+    params[member] = every if shape.type_name == "map" else as_list(every)
+    return every
