@@ -173,25 +173,23 @@ def _remedy(words: str) -> str:
 
 def _aws(lab: Lab) -> Iterator[Check]:
     """What can be told by looking; what the reader may make, only making tells."""
-    from lab_utils.account import look
     from lab_utils.refusals import NOTHING_TO_RESERVE, UNRESERVED
-    from lab_utils.sweep import labels_there
 
-    account = look(lab.client, lab.region)
+    assert lab.plan, "a lab on AWS has one"
+    account, expired = lab.plan.account, lab.plan.expired
     alias = "its alias may not be read" if account.alias is None else account.alias
     yield Check("account", True, ", ".join(filter(None, (account.id, alias))))
     yield Check("identity", True, account.identity)
     yield Check("region", True, account.region)
     if account.endpoint:
         yield Check("endpoint", True, f"{account.endpoint}, not AWS's own")
-    limit = account.functions_at_once
+    left = account.unreserved
     yield Check(
         "concurrency",
-        limit is None or limit > UNRESERVED,
-        "the limit may not be read" if limit is None else f"{limit} functions at once",
+        left is None or left > UNRESERVED,
+        "the limit may not be read" if left is None else f"{left} executions are unreserved",
         NOTHING_TO_RESERVE,
     )
     yield from _services(lab, lambda _: "")  # what is refused on AWS names its remedy itself
-    expired = [str(each) for each in labels_there(lab.client) if each.expires <= lab.clock.now()]
     remedy = "; `python -m lab_utils sweep` removes what they left" if expired else ""
-    yield Check("expired labs", True, (", ".join(expired) or "none") + remedy)
+    yield Check("expired labs", True, (", ".join(map(str, expired)) or "none") + remedy)

@@ -49,11 +49,8 @@ def run(options: argparse.Namespace) -> int:
 def _account() -> str:
     """The reader's account: nobody has to confirm where nothing is made."""
     from lab_utils import account
-    from lab_utils.refusals import explained
     from lab_utils.targets import SERVICES
 
-    session = account.open_session()
+    session, manners = account.open_session(), account.manners()
     region = account.region_of(session, SERVICES)
-    with explained("asking AWS who you are"):
-        sts = session.client("sts", region_name=region, config=account.manners())
-        return str(sts.get_caller_identity()["Account"])
+    return account.who_asks(lambda name: session.client(name, region, config=manners))[0]
