@@ -8,6 +8,7 @@ of the JSON format there and in the event schema of the Telemetry API.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -554,6 +555,8 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def aws(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """A lab on AWS's stand-in."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "LAB_"))]:
+        monkeypatch.delenv(name)
     for name, value in credentials(server).items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
