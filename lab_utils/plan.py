@@ -108,7 +108,7 @@ class Plan:
             ),
             "The whole pipeline, of which most chapters need less",
             _line("makes", made()),
-            _line("ready", f"in about {MINUTES} minutes"),
+            _line("ready", f"in about {MINUTES} minutes, it is assumed"),
             _line(
                 "costs",
                 f"{self.hour:.2f} USD an hour, used or not ({self.hour * left:.2f} until it "

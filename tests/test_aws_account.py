@@ -112,7 +112,7 @@ A lab on AWS, new
 The whole pipeline, of which most chapters need less
   makes    a data stream of 20 shards, 4 tables (2 with streams), 3 functions, 3
            roles, 3 log groups, 3 event source mappings
-  ready    in about 4 minutes
+  ready    in about 4 minutes, it is assumed
   costs    0.30 USD an hour, used or not (1.20 until it expires), and 0.0069 USD
            for each burst of 10,000 messages. Prices as of 2026-09-29, without
            free tiers: those of us-east-1."""
