@@ -11,6 +11,8 @@ also hears of the tags of what is made or removed, they have to be the lab's. Th
   lose one.
 - CloudWatch's numbers can be read of everything.
 
+`watch` asks for no more, unless it is to watch a table that is no lab's.
+
 **What a learner can do with it besides.** Whoever may make a role, write its policy and pass it to
 a function can do, through that function, whatever the account lets a role do. No lab can do without
 that: what functions may do is a part of the first exercise. So give the policy in an account that
@@ -77,7 +79,8 @@ READ = """
 """
 """What a sweep reads besides tags and states."""
 LIST = """
-    cloudwatch:GetMetricData dynamodb:ListStreams iam:ListAccountAliases lambda:GetAccountSettings
+    cloudwatch:GetMetricData cloudwatch:ListMetrics dynamodb:ListStreams iam:ListAccountAliases
+    lambda:GetAccountSettings
 """
 """What a learner looks at that is nobody's."""
 USE = """

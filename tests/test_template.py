@@ -17,7 +17,8 @@ import cfnlint.decode
 import pytest
 from cfnlint.api import lint
 from conftest import ProcessGuard
-from strict_aws import ACCOUNT, credentials, forget_everything, strict_aws
+from on_aws import NOTHING, Account, set_out
+from strict_aws import ACCOUNT, forget_everything, strict_aws
 
 import lab_utils as lu
 from lab_utils import template as templates
@@ -26,8 +27,9 @@ from lab_utils.labels import MADE_BY, MADE_BY_TAG
 from lab_utils.pipeline import parts
 from lab_utils.pipeline.contract import function_file
 
+pytestmark = pytest.mark.slow
+
 REGION = "us-east-1"
-SERVICES = ("kinesis", "dynamodb", "lambda", "iam", "logs")
 SENT_INLINE = 51_200
 """Bytes of a template that CreateStack takes in the request itself."""
 INLINE_CODE = 4 * 1024 * 1024
@@ -52,6 +54,7 @@ def test_cfn_lint_finds_nothing_and_asks_nobody(
     options = ["--connected"] if connected else []
     text = written(*options, "--format", form, to=tmp_path / "template")
     assert lint(text) == []
+    assert text.isascii()
     assert len(text.encode()) < SENT_INLINE
 
 
@@ -121,21 +124,16 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-def aws(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """boto3 on a server where there is nothing yet."""
-    for name, value in credentials(address).items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("LAB_PROGRESS", "0")
+def aws(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
+    """An account in which there is nothing yet, and its reader's environment."""
+    set_out(monkeypatch, tmp_path, address)
     forget_everything(address)
-    yield boto3.Session(region_name=REGION)
-    forget_everything(address)
+    return Account(address)
 
 
-def put_up(aws: Any, stack: str, connected: bool, shards: int = 2) -> dict[str, str]:
+def put_up(stack: str, connected: bool, shards: int = 2) -> dict[str, str]:
     """A stack of the pipeline; its outputs."""
-    formation = aws.client("cloudformation")
+    formation = boto3.Session().client("cloudformation")
     formation.create_stack(
         StackName=stack,
         TemplateBody=templates.as_yaml(templates.template(connected=connected)),
@@ -147,23 +145,10 @@ def put_up(aws: Any, stack: str, connected: bool, shards: int = 2) -> dict[str, 
     return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
 
 
-def everything(aws: Any) -> dict[str, list[str]]:
-    """The names of all there is."""
-    kinesis, dynamodb, functions, iam, logs = (aws.client(name) for name in SERVICES)
-    mappings = functions.list_event_source_mappings()["EventSourceMappings"]
-    return {
-        "streams": kinesis.list_streams()["StreamNames"],
-        "tables": dynamodb.list_tables()["TableNames"],
-        "functions": [each["FunctionName"] for each in functions.list_functions()["Functions"]],
-        "mappings": [each["FunctionArn"].split(":")[-1] for each in mappings],
-        "roles": [each["RoleName"] for each in iam.list_roles()["Roles"]],
-        "logs": [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]],
-    }
-
-
-def settings(aws: Any, suffix: str) -> dict[str, Any]:
+def settings(aws: Account, suffix: str) -> dict[str, Any]:
     """How the service describes each part of the pipeline whose names end in `suffix`."""
-    kinesis, dynamodb, functions, iam, logs = (aws.client(name) for name in SERVICES)
+    services = ("kinesis", "dynamodb", "lambda", "iam", "logs")
+    kinesis, dynamodb, functions, iam, logs = (aws.clients[name] for name in services)
     names = parts.NAMES.each(lambda plain: plain + suffix)
     stream = kinesis.describe_stream_summary(StreamName=names.stream)
     found = {"stream": stream["StreamDescriptionSummary"]}
@@ -217,9 +202,9 @@ def comparable(found: Any, suffix: str) -> Any:
 
 
 @both
-def test_a_stack_is_what_deploy_makes(aws: Any, connected: bool) -> None:
-    put_up(aws, "trades", connected, shards=2)
-    lab = lu.open_lab("aws", confirm=ACCOUNT)
+def test_a_stack_is_what_deploy_makes(aws: Account, connected: bool) -> None:
+    put_up("trades", connected, shards=2)
+    lab = lu.open_lab()
     try:
         pipeline = lu.pipeline.deploy(lab, shards=2)
         if connected:
@@ -233,38 +218,34 @@ def test_a_stack_is_what_deploy_makes(aws: Any, connected: bool) -> None:
         assert described == by_calls[part], part
 
 
-def test_outputs_name_what_there_is(aws: Any) -> None:
-    outputs = put_up(aws, "trades", connected=True)
-    streams = aws.client("dynamodbstreams").list_streams()["Streams"]
+def test_outputs_name_what_there_is(aws: Account) -> None:
+    outputs = put_up("trades", connected=True)
+    streams = boto3.Session().client("dynamodbstreams").list_streams()["Streams"]
     by_table = {each["TableName"]: each["StreamArn"] for each in streams}
     assert outputs["StateTableStreamArn"] == by_table["StateTable-trades"]
     assert outputs["ReduceTableStreamArn"] == by_table["ReduceTable-trades"]
-    there = everything(aws)
+    there = aws.inventory()
     named = {value for key, value in outputs.items() if key.endswith("Name")}
     assert named == {*there["streams"], *there["tables"], *there["functions"]}
 
 
-def test_shards_is_a_parameter_with_a_default(aws: Any) -> None:
-    put_up(aws, "trades", connected=False, shards=5)
-    kinesis = aws.client("kinesis")
-    stream = kinesis.describe_stream_summary(StreamName="IncomingDataStream-trades")
+def test_shards_is_a_parameter_with_a_default(aws: Account) -> None:
+    put_up("trades", connected=False, shards=5)
+    stream = aws.clients["kinesis"].describe_stream_summary(StreamName="IncomingDataStream-trades")
     assert stream["StreamDescriptionSummary"]["OpenShardCount"] == 5
     assert templates.template()["Parameters"]["Shards"]["Default"] == parts.SHARDS == 20
 
 
-def test_two_stacks_stand_side_by_side_and_leave_nothing(aws: Any) -> None:
-    nothing = everything(aws)
-    put_up(aws, "one", connected=True)
-    one = everything(aws)
-    put_up(aws, "two", connected=False)
-    both = everything(aws)
+def test_two_stacks_stand_side_by_side_and_leave_nothing(aws: Account) -> None:
+    put_up("one", connected=True)
+    one = aws.inventory()
+    put_up("two", connected=False)
+    both = aws.inventory()
     for kind, names in one.items():
-        assert set(names) < set(both[kind]), kind
-    formation = aws.client("cloudformation")
+        assert set(names) <= set(both[kind]), kind
+        assert (len(names) < len(both[kind])) == bool(names), kind
+    formation = boto3.Session().client("cloudformation")
     formation.delete_stack(StackName="two")
-    assert {kind: sorted(names) for kind, names in everything(aws).items()} == {
-        kind: sorted(names) for kind, names in one.items()
-    }
+    assert aws.inventory() == one
     formation.delete_stack(StackName="one")
-    assert everything(aws) == nothing
-    assert not any(nothing.values())
+    assert aws.inventory() == NOTHING
