@@ -53,7 +53,9 @@ GROUPS = "/aws/lambda/"
 """Before a function's name, the name of its log group."""
 
 _START = re.compile(r"START RequestId: ")
-_REPORT = re.compile(r"REPORT RequestId: ")
+_REPORT = re.compile(r"REPORT RequestId: (?P<request>\S+)\s+Duration: (?P<duration>\d+\.?\d*) ms")
+_INIT = re.compile(r"\tInit Duration: (\d+\.?\d*) ms")
+_STATUS = re.compile(r"\tStatus: (\w+)")
 _TIMED_OUT = re.compile(r"(\S+ \S+ )?Task timed out after ")
 _FAILED = re.compile(r"\[ERROR\](?!\t)|RequestId: \S+ (Error: |Process exited )")
 """An exception as Lambda's Python runtime writes it (a logger's own line has a tab there), or a
@@ -230,8 +232,10 @@ def _run(stream: str, lines: list[dict[str, Any]]) -> Run | None:
 def _shards(streams: Any, batches: list[Batch]) -> dict[tuple[str | None, str | None], str]:
     """The shards of those batches that name but a table's stream, by it and their first number."""
     found: dict[tuple[str | None, str | None], str] = {}
-    for stream in sorted({each.stream for each in batches if each.stream}):
-        firsts = {b.first for b in batches if b.stream == stream and b.first and b.first.isdigit()}
+    for stream in sorted({b.stream for b in batches if b.stream and ":dynamodb:" in b.stream}):
+        firsts = {
+            b.first for b in batches if b.stream == stream and b.first and b.first.isdecimal()
+        }
         try:
             shards = shards_of(TableSource(streams, stream), map(int, firsts))
         except StreamGone:
@@ -249,22 +253,22 @@ def _told(text: str) -> dict[str, Any]:
         return _told_in_json(text)
     if _START.match(text):
         return {"start": True}
-    if _REPORT.match(text):
-        return _report(text)
+    if head := _REPORT.match(text):
+        return _report(text, head)
     if _TIMED_OUT.match(text):
         return {"outcome": "timeout"}
     return {"outcome": "error"} if _FAILED.match(text) else {}
 
 
-def _report(text: str) -> dict[str, Any]:
-    """A REPORT line: its fields are separated by tabs, X-Ray's stand on a line of their own."""
-    fields = dict(field.split(": ", 1) for field in re.split(r"[\t\n]", text) if ": " in field)
+def _report(text: str, head: re.Match[str]) -> dict[str, Any]:
+    """A REPORT line. Its fields are separated by tabs; only some have an init or a status."""
+    init, status = _INIT.search(text), _STATUS.search(text)
     told = {
-        "request": fields["REPORT RequestId"].strip(),
-        "duration": _milliseconds(fields.get("Duration")),
-        "init": _milliseconds(fields.get("Init Duration")),
+        "request": head["request"],
+        "duration": float(head["duration"]),
+        "init": float(init[1]) if init else 0.0,
     }
-    return told | _outcome(fields.get("Status", "").strip())
+    return told | _outcome(status[1] if status else "")
 
 
 def _told_in_json(text: str) -> dict[str, Any]:
@@ -275,7 +279,7 @@ def _told_in_json(text: str) -> dict[str, Any]:
     record = line.get("record")
     if line.get("type") == "platform.start":
         return {"start": True}
-    if line.get("type") == "platform.report" and isinstance(record, dict):
+    if line.get("type") == "platform.report" and isinstance(record, dict) and "metrics" in record:
         metrics = record["metrics"]
         told = {
             "request": record["requestId"],
@@ -286,11 +290,6 @@ def _told_in_json(text: str) -> dict[str, Any]:
     if "errorMessage" in line and "stackTrace" in line:
         return {"outcome": "error"}
     return {"batch": line["batch"]} if isinstance(line.get("batch"), dict) else {}
-
-
-def _milliseconds(field: str | None) -> float:
-    """Of `12.34 ms`; 0 where the field is missing."""
-    return float(field.split()[0]) if field else 0.0
 
 
 def _outcome(status: str) -> dict[str, str]:
