@@ -1,7 +1,8 @@
 """The reader's desk: which lab was left open at it, and how long the next one lasts.
 
-A desk is an account, a Region, an identity, a computer and a folder. Whoever comes back to it,
-after a kernel died for example, goes on with the lab that is there.
+A desk is an account, a Region, an identity, a computer, a folder and, where somebody tells which, a
+notebook. Whoever comes back to it, after a kernel died for example, goes on with the lab that is
+there. Where nobody tells (JupyterLab and VS Code do), the notebooks of a folder share a lab.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,8 +29,18 @@ MINUTE = timedelta(minutes=1)
 def desk_of(account: Account) -> str:
     """Six hex digits that are the same whenever the reader comes back to this desk."""
     identity = re.sub(r"-\d{9,}$", "", account.identity)  # a session that is called by its time
-    place = (account.id, account.region, identity, socket.gethostname(), str(Path.cwd()))
-    return hashlib.sha256("\n".join(place).encode()).hexdigest()[:6]
+    here = (socket.gethostname(), str(Path.cwd()), _notebook())
+    place = "\n".join((account.id, account.region, identity, *here))
+    return hashlib.sha256(place.encode()).hexdigest()[:6]
+
+
+def _notebook() -> str:
+    """The notebook that asks; empty if nobody tells.
+
+    VS Code tells by a variable of the notebook's own, Jupyter's server by the kernel's environment.
+    """
+    own = getattr(sys.modules["__main__"], "__vsc_ipynb_file__", "")
+    return str(own or os.environ.get("JPY_SESSION_NAME", ""))
 
 
 def lasting(hours: float | None) -> timedelta:

@@ -463,8 +463,8 @@ def open_lab(
 
     `confirm`, `hours` and `lab_id` concern AWS, where nothing is made before `confirm` (or
     LAB_AWS_CONFIRM) names the account: twelve digits. What is made expires after `hours` (or
-    LAB_AWS_HOURS; 4 if neither is said). A lab that was left open at this desk is found again and
-    goes on, until it expires as it was to; `lab_id` (or LAB_ID) names another to go on with.
+    LAB_AWS_HOURS; 4 if neither is said). A lab that this notebook, or this folder, left open is
+    found again and goes on until it expires; `lab_id` (or LAB_ID) names another to go on with.
     """
     lab = Lab(open_target(target, seed, physics, confirm=confirm, hours=hours, lab_id=lab_id))
     if lab.plan is not None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def set_out(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: str) -> None:
     """The environment of a reader with these variables, and nothing of who runs the tests."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "LAB_"))]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "JPY_", "LAB_"))]:
         monkeypatch.delenv(name)
     for name in ("config", "credentials"):
         (folder / name).touch()
@@ -315,6 +316,31 @@ def test_a_desk_is_a_folder_of_a_computer(monkeypatch: pytest.MonkeyPatch, tmp_p
     there = desk_of(ANNA)
     monkeypatch.chdir(tmp_path)
     assert len({here, there, desk_of(ANNA)}) == 3
+
+
+def test_two_notebooks_of_a_folder_are_two_desks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jupyter's server tells a kernel its notebook, as VS Code does, in different ways."""
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    desks = [desk_of(ANNA)]
+    for notebook in ("/book/one.ipynb", "/book/two.ipynb", "/book/one.ipynb"):
+        monkeypatch.setenv("JPY_SESSION_NAME", notebook)
+        desks.append(desk_of(ANNA))
+    monkeypatch.setattr(sys.modules["__main__"], "__vsc_ipynb_file__", "two.ipynb", raising=False)
+    desks.append(desk_of(ANNA))
+    assert desks[1] == desks[3]
+    assert len(set(desks)) == 4
+
+
+def test_a_notebook_is_told_by_its_own_variables(tmp_path: Path) -> None:
+    """In a kernel as VS Code starts one, a cell's variables are those of `__main__`."""
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    told = "__vsc_ipynb_file__ = '/book/one.ipynb'"
+    asked = "from lab_utils.desk import _notebook\nprint(_notebook())"
+    notebook = new_notebook(cells=[new_code_cell(told), new_code_cell(asked)])
+    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert notebook.cells[1].outputs[0]["text"] == "/book/one.ipynb\n"
 
 
 def test_of_several_labs_of_a_desk_the_one_that_lasts_longest_goes_on() -> None:
