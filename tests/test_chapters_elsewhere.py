@@ -21,7 +21,12 @@ from tools.notebooks import run  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-CHAPTERS = ["one_record", "which_writes_leave_a_record", "connect_the_pipeline"]
+CHAPTERS = [
+    "one_record",
+    "which_writes_leave_a_record",
+    "connect_the_pipeline",
+    "on_localstack_and_aws",
+]
 
 
 @pytest.fixture
