@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from lab_utils.errors import LabError
@@ -15,6 +16,8 @@ from lab_utils.errors import LabError
 RUNTIME = "python3.12"
 """The runtime that functions ask for. The embedded target runs them in the reader's own Python."""
 ENTRY_POINTS = ("handler", "lambda_handler")
+_ONE_BY_ONE = Lock()
+"""Python 3.11 can't take sources apart in several threads: their depths get mixed up."""
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The date of a file inside a zip, so that the same code makes the same zip."""
 
@@ -32,6 +35,11 @@ def package(handler: Path | str | Callable[..., Any]) -> Package:
 
     The entry point of a file or a text is its function `handler` (or `lambda_handler`).
     """
+    with _ONE_BY_ONE:
+        return _package(handler)
+
+
+def _package(handler: Path | str | Callable[..., Any]) -> Package:
     if callable(handler):
         from lab_utils.cells import cell_source
 

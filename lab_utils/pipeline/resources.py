@@ -30,6 +30,8 @@ from lab_utils.pipeline.parts import (
 )
 from lab_utils.settling import settled
 
+STORE_PATIENCE = 300
+"""Seconds until a stream or a table is to be active. Assumed, with much to spare."""
 MAPPING_PATIENCE = 600
 """Seconds: on AWS it can take minutes until a mapping is what it was asked to be."""
 
@@ -156,7 +158,7 @@ def remove(lab: Lab) -> None:
     with lab.explaining("removing the pipeline"):
         lab.together(*(partial(_remove_function, lab, each.name) for each in functions(names)))
         lab.together(*stores)
-        lab.wait_until(every(lab, 1, gone))
+        lab.wait_until(every(lab, 1, gone), timeout=STORE_PATIENCE)
 
 
 def _remove_function(lab: Lab, name: str) -> None:
@@ -264,7 +266,7 @@ def _ensure_stream(lab: Lab, name: str, shards: int | None) -> None:
     if describe() is None:
         create = partial(settled, lab, kinesis.create_stream)
         created = _create(create, StreamName=name, ShardCount=shards or SHARDS)
-    lab.wait_until(every(lab, 1, active))
+    lab.wait_until(every(lab, 1, active), timeout=STORE_PATIENCE)
     if not created and shards is not None and describe()["OpenShardCount"] != shards:
         there = describe()["OpenShardCount"]
         raise LabError(
@@ -306,7 +308,7 @@ def _wait_for_table(lab: Lab, name: str, with_stream: bool) -> str:
         return table.get("TableStatus") == "ACTIVE" and bool(arn or not with_stream)
 
     active.__doc__ = f"{name} is active, and so is its stream if it has one"
-    lab.wait_until(every(lab, 1, active))
+    lab.wait_until(every(lab, 1, active), timeout=STORE_PATIENCE)
     return arn
 
 
