@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from running import ROOT, table
-from strict_aws import credentials, strict_aws
 
 import lab_utils as lu
 from lab_utils import frames
@@ -250,7 +244,9 @@ class Watched:
             true = self.truth[shard]
             assert within(life.opened, true.started)
             assert within(life.closed, true.ended)
-            assert within(life.gone, None if true.ended is None else true.ended + self.log.retention)
+            assert within(
+                life.gone, None if true.ended is None else true.ended + self.log.retention
+            )
             assert life.shard.parents == true.parents
             assert life.shard.starting == true.starting
             assert life.shard.ending in (None, true.ending)
@@ -271,10 +267,10 @@ def within(bounds: Any, moment: int | None) -> bool:
     return (after is None or after <= happened) and (before is None or happened <= before)
 
 
-@settings(max_examples=40)
+@pytest.mark.slow
 @given(
     st.lists(STEP, min_size=1, max_size=8),
-    st.sampled_from([45.0, 600.0, 2 * HOUR, 11 * HOUR, 30 * HOUR]),
+    st.sampled_from([240.0, 1000.0, 2 * HOUR, 11 * HOUR, 30 * HOUR]),
     st.integers(0, 3),
     st.sampled_from([{}, {"rollover": (HOUR, 2 * HOUR)}, {"trim_lag": 2 * HOUR}]),
 )
@@ -291,3 +287,330 @@ def test_what_really_happened_lies_in_the_bounds(
         watched.watch(2)
         if path.exists() and recording_in(path.read_bytes(), path) is not None:
             watched.check()
+
+
+# --- what goes wrong meanwhile ----------------------------------------------------------------
+
+
+class Refusals:
+    """Answers DescribeStream in the service's stead, in turn; then it is let through."""
+
+    def __init__(self, client: Any, *answers: Any) -> None:
+        self.left = list(answers)
+        event = "before-send.dynamodb-streams.DescribeStream"
+        client.meta.events.register_first(event, self.answer)
+
+    def answer(self, request: Any, **_: Any) -> AWSResponse | None:
+        if not self.left or (said := self.left.pop(0)) is None:
+            return None
+        if isinstance(said, Exception):
+            raise said
+        body = json.dumps({"__type": said, "message": "arn:aws:iam::123456789012:user/alice"})
+        date = {"Date": "Mon, 05 Jan 2026 09:00:00 GMT"}
+        return AWSResponse(request.url, 400, date, Raw(body.encode()))
+
+
+class Raw:
+    """The body of an answer, as botocore reads it."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self.body
+
+
+AWAY = EndpointConnectionError(endpoint_url="https://streams.dynamodb.us-east-1.amazonaws.com")
+OFTEN = ["ThrottlingException"] * 500
+
+
+@pytest.mark.parametrize(
+    ("refusals", "noted"),
+    [
+        (["ExpiredTokenException"] * 2, ["ExpiredTokenException"] * 2),
+        ([AWAY] * 5, ["EndpointConnectionError"]),
+        (["UnrecognizedClientException"], ["UnrecognizedClientException"]),
+        (["no error is called so"], ["Error"]),
+        ([*OFTEN[:3]], []),
+    ],
+)
+def test_what_can_mend_itself_is_noted_and_left_behind(
+    lab: Lab, path: Path, refusals: list[Any], noted: list[str]
+) -> None:
+    streams, arn = lab.client("dynamodbstreams"), table(lab)
+    Refusals(streams, None, None, *refusals)
+    recording = lu.record_stream(streams, arn, path, every=300, hours=1)
+    assert list(recording.missed) == noted
+    assert len(recording.looks) == 13 - len(noted)
+    assert [list(line) for line in lines(path) if "missed" in line] == [["missed"]] * len(noted)
+    assert "alice" not in path.read_text()
+    assert recording.hours == pytest.approx(1, abs=0.1)
+
+
+def test_a_service_that_is_busy_for_a_minute_costs_one_look(lab: Lab, path: Path) -> None:
+    streams, arn = lab.client("dynamodbstreams"), table(lab)
+    refusals = Refusals(streams, None, *OFTEN)
+    calls = len(refusals.left)
+    recording = lu.record_stream(streams, arn, path, every=300, hours=0.2)
+    assert set(recording.missed) == {"StreamBusy"}
+    assert len(recording.looks) >= 1
+    assert len(refusals.left) < calls
+
+
+def test_a_permission_that_is_taken_away_ends_it_in_words(lab: Lab, path: Path) -> None:
+    streams, arn = lab.client("dynamodbstreams"), table(lab)
+    Refusals(streams, None, None, "AccessDeniedException")
+    with pytest.raises(LabError, match=r"you may not DescribeStream.*keeps what was seen"):
+        lu.record_stream(streams, arn, path)
+    assert len(read_recording(path).looks) == 2
+    assert len(lu.record_stream(streams, arn, path, hours=0.2).looks) == 5
+
+
+@pytest.mark.parametrize("refusal", ["AccessDeniedException", "ExpiredTokenException", AWAY])
+def test_whoever_sees_nothing_at_all_is_told_why(lab: Lab, path: Path, refusal: Any) -> None:
+    streams, arn = lab.client("dynamodbstreams"), table(lab)
+    Refusals(streams, *[refusal] * 5)
+    with pytest.raises(LabError, match=r"Listing the shards of the stream (was refused|failed)"):
+        lu.record_stream(streams, arn, path)
+    assert not path.exists()
+
+
+def test_after_a_miss_the_stream_is_opened_anew(lab: Lab, path: Path) -> None:
+    """As a reader may have logged in again: the next client has what there is then."""
+    from lab_utils.watching import record as record_with
+    from lab_utils.watching import table_stream
+
+    arn, opened = table(lab), []
+
+    def open_stream() -> Any:
+        client = lab.client("dynamodbstreams", config=Config())
+        opened.append(client)
+        if len(opened) == 1:
+            Refusals(client, None, *["ExpiredTokenException"] * 99)
+        return table_stream(client, arn)
+
+    record_with(open_stream, path, every=60, hours=0.1, tell_region=False)
+    recording = read_recording(path)
+    assert len(opened) == 2
+    assert recording.missed == ("ExpiredTokenException",)
+    assert len(recording.looks) == 6
+
+
+# --- the file ---------------------------------------------------------------------------------
+
+
+def test_nothing_in_it_tells_whose_it_is(lab: Lab, path: Path) -> None:
+    arn = table(lab)
+    lab.client("dynamodb").put_item(TableName="Source", Item={"id": {"S": "secret"}})
+    record(lab, arn, path, hours=30)
+    text = path.read_text()
+    for told in ("123456789012", "Source", "arn:", "us-east-1", "secret", 'id":{', "KEYS"):
+        assert told not in text
+    head, *looks = lines(path)
+    assert list(head) == ["recording", "version", "created", "every", "target"]
+    keys = {key for look in looks for key in look}
+    assert keys == {"at", "took", "pages", "enabled", "listed", "shards", "gone"}
+    shards = {key for look in looks for shard in look.get("shards", ()) for key in shard}
+    assert shards == {"id", "parent", "first", "last"}
+    told = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for key in {*head, *keys, *shards, "missed", "region"}:
+        assert f"`{key}`" in told, "the page says all that is in a recording"
+
+
+def test_the_region_is_told_if_it_was_asked_for(lab: Lab, path: Path) -> None:
+    recording = record(lab, table(lab), path, hours=0.1, tell_region=True)
+    assert recording.header.region == "us-east-1"
+    assert lines(path)[0]["region"] == "us-east-1"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 17, 60, 119, 127, 140, 400, 800, 1500])
+def test_a_recording_that_was_cut_off_anywhere_goes_on(lab: Lab, path: Path, cut: int) -> None:
+    arn = table(lab)
+    record(lab, arn, path, hours=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    kept = whole[: whole[:cut].rfind(b"\n") + 1]
+    lab.clock.advance(hours=5)
+    recording = record(lab, arn, path, hours=7)
+    assert path.read_bytes().startswith(kept)
+    assert all(line for line in path.read_bytes().split(b"\n")[:-1])
+    assert len(recording.lives) == (
+        8 if kept.count(b"\n") > 1 else len(recording.snapshots[-1].shards)
+    )
+
+
+def test_a_last_line_that_was_cut_short_is_passed_over(lab: Lab, path: Path) -> None:
+    record(lab, table(lab), path, hours=1)
+    whole, looks = path.read_bytes(), len(read_recording(path).looks)
+    path.write_bytes(whole[:-5])
+    assert len(read_recording(path).looks) == looks - 1
+    path.write_bytes(whole + b"\0" * 300)
+    assert len(read_recording(path).looks) == looks
+
+
+def test_another_stream_is_not_mixed_in(lab: Lab, path: Path) -> None:
+    first = table(lab)
+    record(lab, first, path, hours=0.1)
+    before = path.read_bytes()
+    lab.clock.advance(seconds=1)
+    with pytest.raises(LabError, match=r"holds a recording of another stream .*: name another"):
+        record(lab, table(lab, "Another"), path, hours=5)
+    assert path.read_bytes() == before
+    path.write_bytes(before.replace(b'"embedded"', b'"aws"'))
+    with pytest.raises(LabError, match="target: aws, and here embedded"):
+        record(lab, first, path, hours=5)
+
+
+def test_a_recording_that_has_its_hours_is_left_alone(lab: Lab, path: Path) -> None:
+    arn = table(lab)
+    record(lab, arn, path, hours=2)
+    before = path.read_bytes()
+    with pytest.raises(LabError, match="has its 2 hours already: ask for more"):
+        record(lab, arn, path, hours=2)
+    assert path.read_bytes() == before
+    assert record(lab, arn, path, hours=3).hours == pytest.approx(3, abs=0.01)
+
+
+def test_a_file_of_another_kind_is_left_alone(lab: Lab, path: Path) -> None:
+    path.write_text("dear diary")
+    with pytest.raises(LabError, match="line 1 shows"):
+        record(lab, table(lab), path)
+    assert path.read_text() == "dear diary"
+    with pytest.raises(LabError, match=r"cannot be written .*: name a file"):
+        record(lab, table(lab, "Another"), path.parent)
+    with pytest.raises(LabError, match="cannot be written"):
+        record(lab, table(lab, "Third"), path / "below" / "a.jsonl")
+
+
+HEAD = (
+    '{"recording":"shards of a DynamoDB stream","version":1,'
+    '"created":"2026-01-05T09:00:00.045","every":180,"target":"aws"}'
+)
+LOOK = '{"at":"2026-01-05T09:00:00Z","took":0,"pages":1,"enabled":true,"listed":0}'
+FIRST, SECOND = (f"shardId-0000000176762{n}000000-abcdef0{n}" for n in (1, 2))
+
+
+def look(at: str, listed: int, *shards: Any, gone: list[str] | None = None) -> str:
+    told: dict[str, Any] = {"at": at, "took": 0, "pages": 1, "enabled": True, "listed": listed}
+    told |= {"shards": list(shards)} if shards else {}
+    return json.dumps(told | ({"gone": gone} if gone else {}))
+
+
+def parsed(*text: str) -> Recording:
+    found = recording_in(("\n".join([HEAD, *text]) + "\n").encode(), "a.jsonl")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ([HEAD.replace("of a Dyn", "of no Dyn")], "line 1 shows .*not of 'shards"),
+        ([HEAD.replace('"version":1', '"version":2')], "version 1"),
+        ([HEAD.replace('"version":1,', "")], "has no 'version'"),
+        ([HEAD.replace('"aws"', '"azure"')], "'azure' is none of aws, embedded, other"),
+        ([HEAD.replace("180", "0")], "0 is no time"),
+        ([HEAD.replace("2026-01-05T09:00:00.045", "Orders")], "Orders"),
+        ([HEAD.replace("}", ',"table":"Orders"}')], "nobody knows its 'table'"),
+        ([HEAD.replace("}", ',"region":"123456789012"}')], "'123456789012' has no place"),
+        ([HEAD, "[]"], "line 2 .*no object"),
+        ([HEAD, "{"], "line 2 .*no JSON"),
+        ([HEAD, LOOK, LOOK.replace("09:00", "08:00")], "line 3 .*time lies before"),
+        ([HEAD, LOOK.replace("0Z", "0")], "line 2"),
+        ([HEAD, LOOK.replace('"listed":0', '"listed":1')], "1 shards, and 0 are listed"),
+        ([HEAD, LOOK.replace('"pages":1', '"pages":-1')], "-1 is no number"),
+        ([HEAD, LOOK.replace('"pages":1', '"pages":true')], "True is no number"),
+        ([HEAD, LOOK.replace("}", ',"arn":"x"}')], "nobody knows its 'arn'"),
+        ([HEAD, '{"missed":"User: arn:aws:iam::123456789012:user/alice"}'], "has no place"),
+        ([HEAD, '{"missed":"Error","why":"x"}'], "nobody knows its 'why'"),
+        ([HEAD, look("2026-01-05T09:00:00Z", 0, gone=[FIRST])], "gone was not there"),
+        ([HEAD, look("2026-01-05T09:00:00Z", 1, {"id": "Orders"})], "'Orders' has no place"),
+        ([HEAD, look("2026-01-05T09:00:00Z", 1, {"id": FIRST, "name": "x"})], "its 'name'"),
+        ([HEAD, look("2026-01-05T09:00:00Z", 1, {"id": FIRST, "first": 7})], "7 has no place"),
+        ([HEAD, look("2026-01-05T09:00:00Z", 1, {"id": FIRST, "parent": None})], "None has no"),
+        ([HEAD, look("2026-01-05T09:00:00Z", 1, {"first": "7"})], "has no 'id'"),
+        ([HEAD, look("2026-01-05T09:00:00Z", 1, "x")], "a shard is no object"),
+    ],
+)
+def test_what_no_recording_holds_is_refused(path: Path, text: list[str], reason: str) -> None:
+    path.write_text("\n".join([*text, ""]))
+    with pytest.raises(LabError, match=f"is no recording, .*{reason}"):
+        read_recording(path)
+
+
+@given(st.binary(max_size=300))
+def test_whatever_a_file_holds_is_read_or_refused_in_a_sentence(noise: bytes) -> None:
+    for data in (noise, HEAD.encode() + b"\n" + noise, (HEAD + "\n" + LOOK).encode() + noise):
+        try:
+            recording_in(data, "a.jsonl")
+        except LabError as problem:
+            assert str(problem).startswith("a.jsonl is no recording")  # noqa: PT017
+
+
+def test_a_file_that_is_not_there_or_empty_is_told_of(path: Path) -> None:
+    with pytest.raises(LabError, match=r"cannot be read .*: name a recording"):
+        read_recording(path)
+    path.write_bytes(HEAD.encode()[:30])
+    with pytest.raises(LabError, match="is empty"):
+        read_recording(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"every": 0}, "every=0 must be a number above zero"),
+        ({"every": "often"}, "every='often'"),
+        ({"hours": float("inf")}, "hours=inf"),
+        ({"hours": True}, "hours=True"),
+    ],
+)
+def test_bad_options_are_refused(lab: Lab, path: Path, options: Any, words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        record(lab, table(lab), path, **options)
+    assert not path.exists()
+
+
+def test_only_streams_of_tables_are_recorded(lab: Lab, path: Path) -> None:
+    lab.client("kinesis").create_stream(StreamName="trades", ShardCount=1)
+    with pytest.raises(LabError, match="give record_stream a dynamodbstreams client"):
+        lu.record_stream(lab.client("kinesis"), "trades", path)
+    with pytest.raises(LabError, match="record_stream needs a dynamodbstreams"):
+        lu.record_stream(lab, "trades", path)
+    with pytest.raises(LabError, match="'Orders' names no stream of a table"):
+        record(lab, "Orders", path)
+
+
+def test_a_shard_that_is_listed_again_was_not_gone() -> None:
+    """A listing promises nothing: what is missing at one look may be there at the next."""
+    ended = {"id": FIRST, "first": "1", "last": "9"}
+    away = parsed(
+        look("2026-01-05T09:00:00Z", 1, {"id": FIRST, "first": "1"}),
+        look("2026-01-05T09:10:00Z", 0, gone=[FIRST]),
+    )
+    assert away.lives[FIRST].closed == away.lives[FIRST].gone != NOT_YET
+    back = parsed(
+        look("2026-01-05T09:00:00Z", 1, {"id": FIRST, "first": "1"}),
+        look("2026-01-05T09:10:00Z", 0, gone=[FIRST]),
+        look("2026-01-05T09:20:00Z", 1, {"id": FIRST, "first": "1"}),
+    )
+    assert (back.lives[FIRST].closed.before, back.lives[FIRST].gone.before) == (None, None)
+    closed = parsed(
+        look("2026-01-05T09:00:00Z", 1, {"id": FIRST, "first": "1"}),
+        look("2026-01-05T09:10:00Z", 0, gone=[FIRST]),
+        look("2026-01-05T09:20:00Z", 1, ended),
+    )
+    life = closed.lives[FIRST]
+    assert life.gone.before is None
+    assert life.closed == (closed.looks[0].earliest, closed.looks[2].latest)
+
+
+def test_a_parent_has_ended_when_its_child_is_there_whatever_the_listing_says() -> None:
+    recording = parsed(
+        look("2026-01-05T09:00:00Z", 1, {"id": FIRST, "first": "1"}),
+        look("2026-01-05T09:10:00Z", 2, {"id": SECOND, "parent": FIRST, "first": "9"}),
+        look("2026-01-05T09:20:00Z", 2, {"id": FIRST, "first": "1", "last": "8"}),
+    )
+    first, second, _ = recording.looks
+    assert recording.lives[FIRST].closed == (first.earliest, second.latest)
+    assert recording.lives[SECOND].opened == (first.earliest, second.latest)
+    assert recording.lineage.closed_shards == [FIRST]
