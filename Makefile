@@ -53,8 +53,8 @@ pytest: $(HTML) .venv/.dev ## the tests of the lab, the notebooks' form and the 
 	@$(QUIET) $(RUN) -m pytest -n $(WORKERS) --dist loadscope
 
 notebooks: .venv/.dev ## compare every output of every notebook with what is committed
-	@$(QUIET) $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 \
-	  -n $(WORKERS) --dist loadscope $(NOTEBOOKS)
+	@$(QUIET) PYTHONPATH=$(CURDIR)/tests/guard $(RUN) -m pytest \
+	  --nbval --nbval-current-env --nbval-cell-timeout=120 -n $(WORKERS) --dist loadscope $(NOTEBOOKS)
 
 UV_LOCK := env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade \
   --universal --python-version 3.11 --fork-strategy fewest --no-emit-index-url \
