@@ -33,21 +33,6 @@ PROBES: dict[str, Callable[[Any], Any]] = {
 """One harmless call for each service."""
 PINNED = ("boto3", "ministack", "localstack-client", "simpy", "greenlet")
 HELLO = "def handler(event, context):\n    return event\n"
-LOOK_AT_LOG = "`docker compose logs localstack` says why"
-FROM_LOCALSTACK = {
-    "your 'SERVICES' configuration": f"name {','.join(SERVICES)} in its variable SERVICES, or "
-    "leave that out, and start it again",
-    "license plan": "your LocalStack licence or this version leaves it out: see your plan at "
-    "app.localstack.cloud, or raise LOCALSTACK_VERSION",
-    "pro feature": "this LocalStack has no activated token: set LOCALSTACK_AUTH_TOKEN and start "
-    "it again",
-    "Docker not available": "mount Docker's socket into LocalStack's container, as compose.yaml "
-    "does, and start it again",
-    "is Active": "LocalStack fetches an image before its first function, which can take minutes: "
-    "ask again",
-}
-"""Words of LocalStack's refusals (from its source: `aws/handlers/service.py`, `utils/catalog`,
-`utils/container_utils`) and of a wait that was in vain, and what is to be done about each."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +118,7 @@ def _localstack(lab: Lab, target: LocalStack) -> Iterator[Check]:
     yield Check("endpoint", True, f"{target.endpoint}, {about}")
     tokens = {True: "activated", False: "none; this version runs without", None: "needs none"}
     yield Check("token", True, tokens[about.licensed])
-    yield from _services(lab, _remedy, about.state)
+    yield from _services(lab, target.remedy, about.state)
     yield _function(lab, target)
 
 
@@ -144,13 +129,15 @@ def _function(lab: Lab, target: LocalStack) -> Check:
         lab.deploy_function(name, HELLO, role=lab.role(name))
         answer = lab.client("lambda").invoke(FunctionName=name, Payload=b'"well"')
         said = json.loads(answer["Payload"].read())
-    except (BotoCoreError, ClientError, LabError, TimeoutError) as problem:
-        return Check("functions", False, str(problem), _remedy(str(problem)))
+    except LabError as problem:
+        return Check("functions", False, str(problem))  # it names its remedy
+    except (BotoCoreError, ClientError, TimeoutError) as problem:
+        return Check("functions", False, str(problem), target.remedy(str(problem)))
     finally:
         _remove_function(lab, name)
     well = said == "well"
     found = "one was made and ran" if well else f"one was made, and answered {said}"
-    return Check("functions", well, found, LOOK_AT_LOG)
+    return Check("functions", well, found, target.remedy(found))
 
 
 def _remove_function(lab: Lab, name: str) -> None:
@@ -161,11 +148,6 @@ def _remove_function(lab: Lab, name: str) -> None:
     for kind in KINDS:
         if kind.name in made:
             kind.delete(lab.client(kind.service), made[kind.name])
-
-
-def _remedy(words: str) -> str:
-    """What to do about a refusal of LocalStack's."""
-    return next((to_do for part, to_do in FROM_LOCALSTACK.items() if part in words), LOOK_AT_LOG)
 
 
 # -- AWS ------------------------------------------------------------------------------------------

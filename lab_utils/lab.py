@@ -224,7 +224,8 @@ class Lab:
             states = (found.get("State", "Active"), found.get("LastUpdateStatus", "Successful"))
             if "Failed" in states:
                 why = found.get("LastUpdateStatusReason") or found.get("StateReason")
-                raise LabError(f"Function {name} failed ({why}): mend that and deploy it again.")
+                remedy = self._target.remedy(str(why))
+                raise LabError(f"Function {name} failed ({why}): {remedy}.")
             return found if states == ("Active", "Successful") else None
 
         active.__doc__ = f"function {name} is Active"

@@ -37,7 +37,8 @@ LASTS = timedelta(hours=4)
 ANSWER_WITHIN = 5.0
 """Seconds for one page of LocalStack's."""
 OLDEST = (4, 0)
-"""Our choice. Since 3.8 LocalStack has the mappings that it has today; 4.0 took the others out."""
+"""Our choice: since 3.8 mappings are by default those of today, and 4.0 was to drop the former ones
+(localstack/localstack, pull request 11625)."""
 NEEDS_TOKEN = (2026, 3)
 """From this version on LocalStack's image does not run without a token."""
 WITHOUT_TOKEN = 55
@@ -52,6 +53,21 @@ ITS_TOKEN = (
     "set LOCALSTACK_AUTH_TOKEN to the token of an account that has a licence "
     f"(https://app.localstack.cloud), start it again with `docker compose up -d --wait`, {INSTEAD}"
 )
+LOOK_AT_LOG = "`docker compose logs localstack` says why"
+REMEDIES = {
+    "your 'SERVICES' configuration": f"name {','.join(SERVICES)} in its variable SERVICES, or "
+    "leave that out, and start it again",
+    "license plan": "your LocalStack licence or this version leaves it out: see your plan at "
+    "app.localstack.cloud, or raise LOCALSTACK_VERSION",
+    "pro feature": "this LocalStack has no activated token: set LOCALSTACK_AUTH_TOKEN and start "
+    "it again",
+    "Docker not available": "mount Docker's socket into LocalStack's container, as compose.yaml "
+    "does, and start it again",
+    "is Active": "LocalStack fetches an image before its first function, which can take minutes: "
+    "ask again",
+}
+"""Words of LocalStack's refusals (from its source: `aws/handlers/service.py`, `utils/catalog`,
+`utils/container_utils`) and of a wait that was in vain, and what is to be done about each."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,10 @@ class LocalStack(Target):
                 verify=False,  # its certificate is for localhost.localstack.cloud
                 config=usual.merge(config) if config else usual,
             )
+
+    def remedy(self, words: str) -> str:
+        """What to do about a refusal of LocalStack's in these words."""
+        return next((to_do for part, to_do in REMEDIES.items() if part in words), LOOK_AT_LOG)
 
     def reset(self) -> None:
         """Nothing of LocalStack's is the target's own."""

@@ -62,6 +62,10 @@ class Target(ABC):
     def make_client(self, service: str, config: Config | None = None) -> Any:
         """A new boto3 client for one of `SERVICES`."""
 
+    def remedy(self, words: str) -> str:
+        """What to do about something that failed, in the service's own words."""
+        return "mend that and try again"
+
     @abstractmethod
     def reset(self) -> None:
         """Begin again; what notebooks made is removed by the lab before."""
