@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 LIVE = Label(datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(hours=4), "7f3a9c")
 OTHER = Label(LIVE.expires, "7f3a9d")
 EXPIRED = Label(datetime(2020, 1, 2, 3, 4, tzinfo=UTC), "0ddba1")
+REGIONS = ("ap-northeast-1", "ap-southeast-2", "eu-west-1", "us-east-1")
+"""All that the tests sweep: the clients of every Region take a while to make."""
 SESSION = boto3.Session("anybody", "anything")
 ONE_OF_EACH = ", ".join(f"1 {kind.name}" for kind in KINDS)
 
@@ -455,14 +457,13 @@ def test_every_region_is_swept_and_what_knows_none_is_shown_once(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    in_every_region = ("ap-southeast-2", "eu-north-1", "eu-west-1", "us-east-1")
-    monkeypatch.setattr(boto3.Session, "get_available_regions", lambda *_, **__: in_every_region)
+    monkeypatch.setattr(boto3.Session, "get_available_regions", lambda *_, **__: REGIONS)
     role(plain(), "Somebody")
     tags = [{"Key": key, "Value": value} for key, value in LIVE.tags.items()]
     plain()("iam").create_role(
         RoleName=LIVE.name("Orders"), AssumeRolePolicyDocument="{}", Tags=tags
     )
-    regions = ("us-east-1", "eu-west-1", "ap-southeast-2")
+    regions = REGIONS[1:]
     for region in regions:
         plain(region)("sns").create_topic(Name=LIVE.name("Orders"), Tags=tags)
     assert swept("--region", "eu-west-1", "--lab", OTHER.id, "--yes") == 0
@@ -483,6 +484,7 @@ def test_a_region_that_is_not_enabled_is_left_out_and_named(
     there: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find, shut = sweep.find, "ap-southeast-2"
+    monkeypatch.setattr(boto3.Session, "get_available_regions", lambda *_, **__: REGIONS)
 
     def find_where_enabled(client: Clients, **options: Any) -> sweep.Findings:
         if client("lambda").meta.region_name == shut:

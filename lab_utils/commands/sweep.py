@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache, partial
 from itertools import groupby
 from textwrap import fill
+from threading import Lock
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -22,7 +24,6 @@ from lab_utils.refusals import UNKNOWN, UNREACHED, explained
 from lab_utils.sweep import Findings, Leftover, Removal, counted, find, remove
 
 WIDTH = 100
-SERVICES = tuple(dict.fromkeys(kind.service for kind in KINDS))
 OF_A_REGION = tuple(kind for kind in KINDS if not kind.everywhere)
 
 
@@ -102,18 +103,17 @@ def _look(options: argparse.Namespace) -> Iterator[Place]:
 def _on_aws(options: argparse.Namespace) -> Iterator[tuple[str, Clients]]:
     """The Regions asked for, the usual one first."""
     from lab_utils import account
-    from lab_utils.targets import SERVICES as ALL_OF_A_LAB
+    from lab_utils.targets import SERVICES
 
     session, manners = account.open_session(options.region), account.manners()
-    usual = account.region_of(session, ALL_OF_A_LAB)
+    usual = account.region_of(session, SERVICES)
     regions = [usual]
     if options.all_regions:
         partition = session.get_partition_for_region(usual)
         every = session.get_available_regions("dynamodb", partition_name=partition)
         regions += sorted(set(every) - {usual})
     for region in progress(regions, "looking at every Region") if regions[1:] else regions:
-        made = {each: session.client(each, region, config=manners) for each in SERVICES}
-        yield region, made.__getitem__
+        yield region, _kept(partial(session.client, region_name=region, config=manners))
 
 
 def _on_localstack(options: argparse.Namespace) -> Iterator[tuple[str, Clients]]:
@@ -122,8 +122,18 @@ def _on_localstack(options: argparse.Namespace) -> Iterator[tuple[str, Clients]]
     if options.region or options.all_regions:
         raise LabError(f"On LocalStack labs use {LocalStack.region} alone: name no Region.")
     target = LocalStack()
-    made = {each: target.make_client(each) for each in SERVICES}
-    yield target.region, made.__getitem__
+    yield target.region, _kept(target.make_client)
+
+
+def _kept(make_client: Callable[[str], Any]) -> Clients:
+    """Clients that are made when they are first wanted, one at a time."""
+    one_by_one, kept = Lock(), cache(make_client)
+
+    def client(service: str) -> Any:
+        with one_by_one:
+            return kept(service)
+
+    return client
 
 
 def _is_shut(problem: BotoCoreError | ClientError) -> bool:
