@@ -332,7 +332,7 @@ def _stopped_for_its_token(endpoint: str) -> str:
     if urlsplit(endpoint).hostname not in ("localhost", "127.0.0.1", "::1"):
         return ""
     listed = _docker(
-        *("ps", "--all", "--latest", "--format", "{{.ID}}"),
+        *("ps", "--all", "--format", "{{.ID}}"),
         *("--filter", "label=com.docker.compose.service=localstack"),
         *("--filter", f"exited={WITHOUT_TOKEN}"),
     )

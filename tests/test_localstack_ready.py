@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import ssl
 import struct
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import yaml
 
 import lab_utils as lu
 from lab_utils import localstack
@@ -386,6 +389,31 @@ def test_docker_is_not_asked_about_other_machines(monkeypatch, tmp_path, nowhere
     docker(monkeypatch, tmp_path, "4bd1c0ffee42\n", NO_CREDENTIALS)
     assert refused(monkeypatch, "http://nowhere.invalid").startswith("Nothing answers at ")
     assert not (tmp_path / "asked").exists()
+
+
+# -- what comes with the book ---------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_compose_starts_what_the_lab_needs():
+    stack = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["localstack"]
+    assert set(stack["environment"]["SERVICES"].split(",")) == set(SERVICES)
+    assert stack["ports"] == ["127.0.0.1:4566:4566"]
+    assert stack["healthcheck"]["test"][-1] == "http://localhost:4566/_localstack/health"
+    chosen = re.search(r"LOCALSTACK_VERSION:-(\d+)\.(\d+)\.", stack["image"])
+    assert tuple(map(int, chosen.groups())) >= localstack.NEEDS_TOKEN
+
+
+def test_the_workflow_runs_every_chapter_where_there_is_a_token():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())["jobs"]
+    job = jobs["localstack"]
+    assert job["if"] == "needs.token.outputs.there == 'true'"
+    steps = [step.get("run", "") for step in job["steps"]]
+    assert any("pytest tests/test_chapters_elsewhere.py" in step for step in steps)
+    assert job["env"]["LAB_TEST_ENDPOINT"] == "http://localhost:4566"
+    assert "secrets" not in json.dumps([step.get("if", "") for step in job["steps"]])
+    assert "localstack" not in jobs["publish"]["needs"], "the book appears without it"
 
 
 # -- where it is looked for -----------------------------------------------------------------------
