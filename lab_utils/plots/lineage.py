@@ -198,9 +198,9 @@ def _link(lanes: Lanes, parent: int, child: int, gap: float) -> Numbers:
 # --- words ----------------------------------------------------------------------------------
 
 
-def explain(ax: Axes, words: str, handles: Sequence[Any]) -> None:
+def explain(ax: Axes, words: str, handles: Sequence[Any], columns: int = 6) -> None:
     """Above the picture: words, and below them what fills and lines mean."""
-    legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6,
+    legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns,
                        frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.3,
                        handletextpad=0.4, columnspacing=1.0, borderaxespad=0.0,
                        borderpad=0.1)  # fmt: skip

@@ -30,19 +30,22 @@ from lab_utils.plots.style import (
     DPI,
     MUTED,
     PAPER,
+    SMALL,
     WIDTH,
     TimeAxis,
     dress,
     new_axes,
     say,
+    text_width,
     tint,
     unit_for,
 )
-from lab_utils.recordings import Life, Recording
+from lab_utils.recordings import Between, Life, Recording
 
 MARGIN = 0.03  #: so far bars run on past the first and the last look, as a part of the whole
 LATE = 2.0  #: looks that are so many times their interval apart leave a hole
 TALLEST = 12.0  #: inches of two panels
+KEY = 0.4  #: inches of an entry's colour in the legend, with the room around it
 UNSURE = tint(MUTED, 0.6)
 UNSEEN = tint(MUTED, 0.16)
 NAMES: dict[State, str] = {"trimmed": "never seen", "ended": "never seen open"}
@@ -65,7 +68,7 @@ def plot_recording(recording: Recording, ax: Axes | None = None) -> Axes:
         return say(ax, _why_nothing(recording))
     _draw(ax, scene, scene.lanes.right)
     scene.time.label(ax, "the first look")
-    explain(ax, _words(scene, recording), scene.legend)
+    _explain(ax, _words(scene, recording), scene.legend)
     return ax
 
 
@@ -94,7 +97,7 @@ def plot_recordings(
             continue
         _draw(panel, scene, max(scene.lanes.right for scene in drawn))
         scene.time.label(panel, "the first look")
-        explain(panel, f"{label}: {_words(scene, each)}", list(legend.values()))
+        _explain(panel, f"{label}: {_words(scene, each)}", list(legend.values()))
         legend = {}  # once is enough
     return panels[0], panels[1]
 
@@ -114,7 +117,9 @@ class _Scene:
 
     @property
     def legend(self) -> list[Any]:
-        more = [Patch(facecolor=UNSURE, label="between looks")]
+        more = []
+        if self.unsure:
+            more.append(Patch(facecolor=UNSURE, label="between looks"))
         if self.holes:
             more.append(Patch(facecolor=UNSEEN, label="no look"))
         return what_is_what(self.lanes, NAMES) + more
@@ -132,7 +137,14 @@ def _scene(recording: Recording, hours: float) -> _Scene | None:
         return None
     time = TimeAxis(recording.looks[0].at, *unit_for(hours * 3600))
     lanes = _lanes(graph, lives, time, time.at(recording.looks[-1].at))
-    return _Scene(lanes, time, _unsure(lanes, lives, time), _holes(recording, time))
+    unsure = _unsure(lanes, lives, time) if lanes.count <= MOST_LANES else []
+    return _Scene(lanes, time, unsure, _holes(recording, time))
+
+
+def _explain(ax: Axes, words: str, legend: list[Any]) -> None:
+    """Words and legend; in two rows if one is too short."""
+    wide = sum(KEY + text_width(str(entry.get_label()), SMALL) for entry in legend)
+    explain(ax, words, legend, 6 if wide < WIDTH else 3)
 
 
 def _words(scene: _Scene, recording: Recording) -> str:
@@ -172,35 +184,59 @@ def _lanes(graph: nx.DiGraph, lives: dict[str, Life], time: TimeAxis, last: floa
     margin = MARGIN * last
     states = lanes.states.copy()
     starts, ends = np.full(len(states), -margin), np.full(len(states), last + margin)
+    hidden = _hidden(graph, lives)
     for i, shard in enumerate(lanes.shards):
-        life = lives.get(shard)
-        if life is None:
-            starts[i], ends[i] = _between(graph, shard, lives, time)
+        if shard in hidden:
+            starts[i], ends[i] = _share(graph, shard, hidden, time)
+            states[i] = STATES.index("ended" if shard in lives else "trimmed")
             continue
-        if life.opened.after is not None:
-            starts[i] = time.at(_known(life.opened.before))
-        if life.closed.before is not None:
-            ends[i] = time.at(life.closed.after or time.origin)
-        if life.opened == life.closed:
-            starts[i], ends[i] = _span(*life.opened, time)
-            states[i] = STATES.index("ended")
+        opened, closed = lives[shard].opened, lives[shard].closed
+        if opened.after is not None:
+            starts[i] = time.at(_known(opened.before))
+        if closed.before is not None:
+            ends[i] = time.at(_known(closed.after))
     return replace(lanes, states=states, starts=starts, ends=np.maximum(starts, ends), time=time,
                    left=0.0, right=last + margin)  # fmt: skip
 
 
-def _between(graph: nx.DiGraph, shard: str, lives: dict[str, Life], time: TimeAxis) -> Span:
-    """Where a shard that nobody saw came and ended: between two looks, before its children."""
-    spans = [_span(*lives[child].opened, time) for child in graph.succ[shard]]
-    return max(start for start, _ in spans), min(end for _, end in spans)
+def _hidden(graph: nx.DiGraph, lives: dict[str, Life]) -> dict[str, Between]:
+    """Shards that came and ended between the same two looks, and these looks.
+
+    So did a parent that was never seen: it was not there at the look before its child was not.
+    """
+    return {
+        shard: bounds for shard in graph if (bounds := _bounds(graph, shard, lives)) is not None
+    }
+
+
+def _bounds(graph: nx.DiGraph, shard: str, lives: dict[str, Life]) -> Between | None:
+    life = lives.get(shard)
+    if life is None:
+        return min(lives[child].opened for child in graph.succ[shard])
+    return life.opened if life.opened == life.closed else None
+
+
+def _share(graph: nx.DiGraph, shard: str, hidden: dict[str, Between], time: TimeAxis) -> Span:
+    """A part of the time between two looks: all that one knows of such shards is their order."""
+    before = _steps(graph.pred, shard, hidden)
+    count = before + 1 + _steps(graph.succ, shard, hidden)
+    start, end = _span(*hidden[shard], time)
+    part = (end - start) / count
+    return start + before * part, start + (before + 1) * part
+
+
+def _steps(kin: Any, shard: str, hidden: dict[str, Between]) -> int:
+    """How many generations of parents, or of children, came and ended between the same looks."""
+    near = [each for each in kin[shard] if hidden.get(each) == hidden[shard]]
+    return 1 + max(_steps(kin, each, hidden) for each in near) if near else 0
 
 
 def _unsure(lanes: Lanes, lives: dict[str, Life], time: TimeAxis) -> list[tuple[float, Span]]:
     """Where a shard came or ended, not closer than the looks tell."""
-    ended = STATES.index("ended")
     return [
         (row, _span(*bounds, time))
-        for shard, row, state in zip(lanes.shards, lanes.rows, lanes.states, strict=True)
-        if shard in lives and state != ended
+        for shard, row in zip(lanes.shards, lanes.rows, strict=True)
+        if shard in lives
         for bounds in (lives[shard].opened, lives[shard].closed)
         if None not in bounds
     ]
@@ -235,8 +271,7 @@ def _draw(ax: Axes, scene: _Scene, right: float) -> None:
     draw_lanes(ax, scene.lanes)
     ax.set_xlim(0.0, right)
     ax.grid(visible=True, axis="x", color=tint(MUTED, 0.2), linewidth=0.8)
-    if scene.lanes.count <= MOST_LANES:
-        _mark(ax, scene.unsure)
+    _mark(ax, scene.unsure)
 
 
 def _mark(ax: Axes, unsure: Iterable[tuple[float, Span]]) -> None:
