@@ -6,11 +6,13 @@ policy hears of a resource's tags is what the recorded calls themselves have put
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from botocore.client import BaseClient
@@ -35,8 +37,11 @@ class Call:
 
 
 @contextmanager
-def recorded() -> Iterator[list[Call]]:
-    """All calls that boto3's clients send meanwhile, in the order of their answers."""
+def recorded(endpoint: str = "") -> Iterator[list[Call]]:
+    """All calls that boto3's clients send meanwhile, in the order of their answers.
+
+    `endpoint`: only those that are sent there.
+    """
     calls: list[Call] = []
     send = BaseClient._make_api_call
 
@@ -46,13 +51,34 @@ def recorded() -> Iterator[list[Call]]:
             answer = send(self, operation, params)
             return answer
         finally:  # what the lab adds to the parameters, it adds in place
-            calls.append(Call(self.meta.service_model.service_name, operation, params, answer))
+            if endpoint in self.meta.endpoint_url:
+                service = self.meta.service_model.service_name
+                calls.append(Call(service, operation, params, answer))
 
     BaseClient._make_api_call = sending
     try:
         yield calls
     finally:
         BaseClient._make_api_call = send
+
+
+WRITE_DOWN = """
+import atexit, permitted
+_recording = permitted.recorded({endpoint!r})
+atexit.register(permitted.write_down, {path!r}, _recording.__enter__())
+"""
+"""A notebook's first cell: it records what the others send, and writes it down at the end."""
+
+
+def write_down(path: str, calls: list[Call]) -> None:
+    """Keep the calls in a file."""
+    told = [[call.service, call.operation, call.params, call.answer] for call in calls]
+    Path(path).write_text(json.dumps(told, default=str), encoding="utf-8")
+
+
+def read_back(path: Path) -> list[Call]:
+    """The calls that a notebook sent."""
+    return [Call(*each) for each in json.loads(path.read_text(encoding="utf-8"))]
 
 
 # -- what a call needs --------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import boto3
 import botocore.session
 import cfnlint
 import nbformat
@@ -21,9 +23,9 @@ import pytest
 from botocore import xform_name
 from everything import make_everything
 from on_aws import NOTHING, Account, set_out
-from permitted import Authorization, Need, allows, recorded
+from permitted import WRITE_DOWN, Authorization, Need, allows, read_back, recorded
 from strict_aws import ACCOUNT, forget_everything, strict_aws
-from test_chapters_elsewhere import CHAPTERS
+from test_chapters_elsewhere import CHAPTERS, run
 
 import lab_utils as lu
 from lab_utils import policies
@@ -37,20 +39,14 @@ pytestmark = pytest.mark.slow
 
 REGION = "us-east-1"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/what-functions-may-do"
+ELSEWHERE = "000000000000"
+"""The account of the second target, where chapters run."""
 CHAPTERS_ON_AWS = sorted({*CHAPTERS, "on_localstack_and_aws"})
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 HANDLER = "def handler(event, context):\n    return len(event)\n"
 
-FOR_CHAPTERS = {
-    "dynamodb:BatchWriteItem": "dynamodb.batch_write_item(",
-    "dynamodb:ConditionCheckItem": '{"ConditionCheck": on(',
-    "dynamodb:DeleteItem": "dynamodb.delete_item",
-    "dynamodb:PartiQLDelete": 'DELETE FROM "{STOCK}"',
-    "dynamodb:PartiQLInsert": 'INSERT INTO "{STOCK}"',
-    "dynamodb:PartiQLUpdate": 'UPDATE "{STOCK}"',
-    "dynamodb:UpdateItem": "dynamodb.update_item",
-}
-"""What the lab itself does not ask for: where a chapter does, in its own words."""
+CURIOUS = "which_writes_leave_a_record"
+"""The chapter whose cells call what no lab does by itself."""
 EMBEDDED_ONLY = {"put_record", "update_event_source_mapping", "update_time_to_live"}
 """Calls that chapters make on embedded labs alone, which they open by name."""
 BY_PARTS = {
@@ -159,10 +155,11 @@ def test_a_sweep_of_everything_is_allowed(life: Life, policy: dict[str, Any]) ->
     assert [str(need) for need in life.sweep if not allows(policy, need)] == []
 
 
-def test_nothing_is_allowed_that_neither_a_lab_nor_a_chapter_needs(life: Life) -> None:
-    used = {need.action for need in (*life.lab, *life.sweep)}
-    assert actions(learner()) == used | set(FOR_CHAPTERS)
-    assert not used & set(FOR_CHAPTERS), "the lab asks for it, too"
+def test_nothing_is_allowed_that_neither_a_lab_nor_a_chapter_needs(
+    life: Life, chapter: list[Need]
+) -> None:
+    used = {need.action for need in (*life.lab, *life.sweep, *chapter)}
+    assert actions(learner()) == used
 
 
 def test_whoever_sweeps_may_not_make_anything(life: Life) -> None:
@@ -200,9 +197,43 @@ def words_of(chapter: str) -> str:
     return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
-def test_what_is_allowed_for_chapters_is_in_chapters() -> None:
-    words = "\n".join(map(words_of, CHAPTERS_ON_AWS))
-    assert [action for action, said in FOR_CHAPTERS.items() if said not in words] == []
+@pytest.fixture(scope="module")
+def chapter(elsewhere: str, tmp_path_factory: pytest.TempPathFactory) -> list[Need]:
+    """What the calls of a chapter need, which runs as it would on AWS."""
+    folder = tmp_path_factory.mktemp("chapter")
+    copy, calls = folder / "chapter.ipynb", folder / "calls.json"
+    notebook = nbformat.read(NOTEBOOKS / f"{CURIOUS}.ipynb", as_version=4)
+    first = WRITE_DOWN.format(endpoint=elsewhere, path=str(calls))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
+    nbformat.write(notebook, copy)
+    path = os.pathsep.join([str(NOTEBOOKS.parent), str(Path(__file__).parent)])
+    run(copy, PYTHONPATH=path, **reader_at(elsewhere, folder))
+    authorization = Authorization(REGION, ELSEWHERE)
+    return [need for call in read_back(calls) for need in authorization.needs(call)]
+
+
+def reader_at(elsewhere: str, folder: Path) -> dict[str, str]:
+    """A reader there, for whom it is AWS: root credentials would be refused."""
+    anybody = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    iam = boto3.Session(region_name=REGION, **anybody).client("iam", endpoint_url=elsewhere)
+    iam.create_user(UserName="permitted")
+    key = iam.create_access_key(UserName="permitted")["AccessKey"]
+    return {
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_CONFIG_FILE": str(folder / "config"),
+        "AWS_ENDPOINT_URL": elsewhere,
+        "AWS_REGION": REGION,
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
+        "LAB_AWS_CONFIRM": ELSEWHERE,
+        "LAB_TARGET": "aws",
+    }
+
+
+def test_all_that_a_chapter_does_is_allowed(chapter: list[Need]) -> None:
+    policy = policies.learner(REGION, ELSEWHERE)
+    assert [str(need) for need in chapter if not allows(policy, need)] == []
+    assert "dynamodb:PartiQLInsert" in {need.action for need in chapter}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS_ON_AWS)
