@@ -14,9 +14,10 @@ from typing import Any
 
 import boto3
 import pytest
+from on_aws import set_out
 from running import ROOT
 from serving import serving
-from strict_aws import credentials, forget_everything, strict_aws
+from strict_aws import forget_everything, strict_aws
 
 from lab_utils.__main__ import main
 from lab_utils.recordings import Recording, read_recording, recording_in
@@ -43,13 +44,7 @@ def reader(aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
 
 
 def settle(monkeypatch: pytest.MonkeyPatch, address: str, folder: Path) -> None:
-    for name in ("AWS_PROFILE", "AWS_REGION", "LAB_TARGET"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in credentials(address).items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(folder / "none"))
-    monkeypatch.setenv("LAB_PROGRESS", "0")
+    set_out(monkeypatch, folder, address)
     monkeypatch.chdir(folder)
 
 
