@@ -49,6 +49,21 @@ class Prices:
             raise LabError(f"There is no price {name!r}: use one of {', '.join(home)}.")
         return self.regions.get(region, home).get(name, home[name])
 
+    def as_records(self, region: str = HOME) -> list[dict[str, Any]]:
+        """The Region's prices as rows: for (what one pays), USD, mark, read.
+
+        Of what costs less than a hundredth of a cent the row is for a million.
+        """
+        rows = []
+        for name in self.regions[HOME]:
+            price = self.price(name, region)
+            many, start = (10**6, "a million times: ") if price.usd < 1e-4 else (1, "")
+            usd = f"{price.usd * many:.6g}"
+            rows.append(
+                {"for": start + price.unit, "USD": usd, "mark": price.mark, "read": price.read}
+            )
+        return rows
+
     def remark(self, region: str = HOME) -> str:
         """Whose prices these are and of when: a sentence to be printed beside a sum."""
         own, home = self.regions.get(region, {}), self.regions[HOME]

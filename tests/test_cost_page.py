@@ -107,8 +107,10 @@ def test_alarms_are_refused_as_the_page_says() -> None:
 def test_figures_of_the_prose_are_those_of_the_model() -> None:
     """Numbers that a sentence gives and no cell of the page asserts."""
     fitted = {quota.name: quota for quota in quotas(100_000, WORKSHOP.fit(100_000))}
-    assert round(fitted["Lambda: functions that run at once"].used, -1) == 770
+    assert round(fitted["Lambda: running at once"].used, -1) == 770
     usage = lu.costs.AS_MEASURED
     assert usage.write_time + usage.state_work == pytest.approx(0.0075)
-    assert lu.quotas.reached("StateLambda: a batch at a time for each shard or lane") / 20 > 125
+    assert lu.quotas.reached("StateLambda: one batch a lane") / 20 > 125
     assert usage.message_bytes + usage.key_bytes == 257
+    alarm = lu.prices.load().price("alarm")
+    assert (alarm.usd, alarm.free) == (0.1, "10")

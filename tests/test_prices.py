@@ -163,7 +163,7 @@ def test_limits_by_hand() -> None:
     assert reached("StateTable: write units of a table") == pytest.approx(40_000)
     assert reached("Kinesis: shards of the account") == math.inf
     # one message after the other: 7.5 ms each, and 3 ms for each batch of 100
-    one = "StateLambda: a batch at a time for each shard or lane"
+    one = "StateLambda: one batch a lane"
     at = reached(one)
     assert at / 20 * 0.0075 + max(1, at / 20 / 100) * 0.003 == pytest.approx(1)
     assert reached(one, replace(WORKSHOP, state_lanes=2)) > 1.9 * at
