@@ -187,7 +187,8 @@ def set_failures(lab: Lab, *, state: float = 0, map: float = 0, reduce: float = 
             "parameter": {"S": f"FAILURE_{name}_LAMBDA_PCT"},
             "value": {"N": str(percent)},
         }
-        dynamodb.put_item(TableName=lab.name(NAMES.parameter_table), Item=item)
+        with lab.explaining("setting how often functions fail"):
+            dynamodb.put_item(TableName=lab.name(NAMES.parameter_table), Item=item)
 
 
 def wait_enabled(lab: Lab, uuid: str, timeout: float = MAPPING_PATIENCE) -> None:

@@ -147,8 +147,9 @@ def play_round(
 def send(lab: Lab, pipeline: Pipeline, burst: Burst) -> None:
     """Send a burst batch by batch, each stamped as it leaves; nothing is lost on the way."""
     kinesis = lab.client("kinesis")
-    for batch in progress(burst.batches, "sending"):
-        _put(lab, kinesis, pipeline.names.stream, stamp(batch, lab.clock.now()))
+    with lab.explaining("sending messages"):
+        for batch in progress(burst.batches, "sending"):
+            _put(lab, kinesis, pipeline.names.stream, stamp(batch, lab.clock.now()))
 
 
 def _put(lab: Lab, kinesis: Any, stream: str, records: list[dict[str, Any]]) -> None:

@@ -20,7 +20,8 @@ def read_totals(lab: Lab) -> dict[str, Decimal]:
     """Every item of AggregateTable (strongly consistent), in the order of the hierarchy."""
     request = {"TableName": lab.name(NAMES.aggregate_table), "ConsistentRead": True}
     pages = lab.client("dynamodb").get_paginator("scan").paginate(**request)
-    items = [item for page in pages for item in page["Items"]]
+    with lab.explaining("reading the totals"):
+        items = [item for page in pages for item in page["Items"]]
     totals = {item["Identifier"]["S"]: Decimal(item["Value"]["N"]) for item in items}
     return dict(sorted(totals.items(), key=lambda item: (_ORDER.get(item[0], 99), item[0])))
 
