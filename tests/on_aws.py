@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.loaders
 import pytest
 from strict_aws import ACCOUNT, credentials
+
+READ_ONCE = cache(botocore.loaders.create_loader)
+"""botocore reads its descriptions of services anew in every session; the tests open hundreds."""
 
 
 def set_out(monkeypatch: pytest.MonkeyPatch, folder: Path, address: str, **more: str) -> None:
@@ -25,6 +30,7 @@ def set_out(monkeypatch: pytest.MonkeyPatch, folder: Path, address: str, **more:
     }
     for name, value in (credentials(address) | settings | more).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(botocore.loaders, "create_loader", READ_ONCE)
 
 
 Inventory = dict[str, list[str]]
