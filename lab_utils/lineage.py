@@ -15,6 +15,7 @@ import networkx as nx
 
 from lab_utils.clock import pause
 from lab_utils.errors import LabError
+from lab_utils.refusals import explained
 from lab_utils.sources import (
     LAG_WAITS,
     Shards,
@@ -132,14 +133,15 @@ def read_lineage(client: Any, stream: str) -> ShardLineage:
     "trimmed", a closed shard as `childless`. LabError if there is no such stream.
     """
     source = open_source(client, stream, "read_lineage")
-    shards = source.shards()
-    for wait in LAG_WAITS:
-        leaves = _leaves(shards) if source.enabled else []
-        parents = any(unlisted_parents(shards, source.now))
-        if not leaves and not parents:
-            break
-        pause(client, wait)
-        shards = _look_again(source, shards, leaves, everything=parents)
+    with explained("listing the shards of the stream"):
+        shards = source.shards()
+        for wait in LAG_WAITS:
+            leaves = _leaves(shards) if source.enabled else []
+            parents = any(unlisted_parents(shards, source.now))
+            if not leaves and not parents:
+                break
+            pause(client, wait)
+            shards = _look_again(source, shards, leaves, everything=parents)
     return ShardLineage(stream, graph_of(shards), source.enabled)
 
 

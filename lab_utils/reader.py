@@ -24,6 +24,7 @@ from botocore.exceptions import ClientError
 
 from lab_utils.clock import pause
 from lab_utils.errors import LabError, TrimmedRecords, TrimmedRecordsWarning
+from lab_utils.refusals import explained
 from lab_utils.sources import (
     LAG_WAITS,
     Record,
@@ -170,7 +171,8 @@ class StreamReader:
         """Counts whatever got the reader on."""
         if checkpoint is not None:
             self._cursors = _cursors_from(checkpoint, self._source.name)
-        shards = self._source.shards()
+        with explained("listing the shards of the stream"):
+            shards = self._source.shards()
         self._listed_at = self._looked_at = self._source.now
         if checkpoint is not None:
             self._check_cursors(shards)
@@ -189,7 +191,8 @@ class StreamReader:
         if self._run is None:
             self._run = self._records()
         try:
-            return next(self._run)
+            with explained("reading the stream"):
+                return next(self._run)
         except BaseException:
             self._run = None
             raise

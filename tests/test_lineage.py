@@ -6,6 +6,7 @@ from typing import Any
 
 import networkx as nx
 import pytest
+from botocore.exceptions import ClientError
 
 import lab_utils as lu
 from lab_utils.lineage import ShardLineage
@@ -250,3 +251,15 @@ def test_bad_input_names_the_remedy(lab: Any) -> None:
     lab.client("dynamodb").delete_table(TableName="Changes")
     with pytest.raises(lu.LabError, match="TRIM_HORIZON"):
         lineage_of(lab, table_stream(lab)).frontier("OLDEST")  # type: ignore[arg-type]
+
+
+def test_whoever_may_not_list_is_told_so(lab: Any) -> None:
+    arn, streams = table_stream(lab), lab.client("dynamodbstreams")
+
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "DescribeStream")
+
+    streams.meta.events.register("before-parameter-build.dynamodb-streams", refuse)
+    for ask in (lu.read_lineage, lu.StreamReader):
+        with pytest.raises(lu.LabError, match=r"Listing the shards .* you may not DescribeStream"):
+            ask(streams, arn)

@@ -322,16 +322,26 @@ def test_a_service_that_stays_busy_is_named() -> None:
         assert (lab.clock.now() - begun).total_seconds() > sum(BUSY_WAITS)
 
 
-def test_other_errors_are_not_hidden(changes: Changes) -> None:
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("AccessDeniedException", lu.LabError, "Reading the stream was refused.*not GetRecords"),
+        ("ExpiredTokenException", lu.LabError, "your credentials have expired"),
+        ("SomethingNobodyKnows", ClientError, "SomethingNobodyKnows"),
+    ],
+)
+def test_other_errors_are_not_hidden(
+    changes: Changes, code: str, error: type[Exception], words: str
+) -> None:
     changes.write(1)
     reader = changes.reader()
 
     def refuse(params: dict[str, Any], **_: Any) -> None:
-        raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetRecords")
+        raise ClientError({"Error": {"Code": code}}, "GetRecords")
 
     event = "before-parameter-build.dynamodb-streams.GetRecords"
     changes.streams.meta.events.register(event, refuse)
-    with pytest.raises(ClientError, match="AccessDenied"):
+    with pytest.raises(error, match=words):
         list(reader)
     changes.streams.meta.events.unregister(event, refuse)
     assert numbers(reader) == [0]
