@@ -40,6 +40,7 @@ def plot_costs(frame: Frame, ax: Axes | None = None, *, of: str = "USD a million
     """
     if frame.empty:
         return say(ax or new_axes(height=2.0), "nothing to compare")
+    _at_most(frame, len(FUNCTION_COLOURS), "designs")
     ax = ax or new_axes(height=3.8)
     rates = frame.index.to_numpy(dtype=float)
     lines = []
@@ -68,6 +69,7 @@ def plot_limits(frame: Frame, ax: Axes | None = None) -> Axes:
     """
     if frame.empty:
         return say(ax or new_axes(height=2.0), "no limits")
+    _at_most(frame, len(MARKS), "loads")
     ax = ax or new_axes(height=0.9 + ROW * len(frame))
     shares = frame.clip(lower=LEAST)
     right = max(10.0, float(shares.to_numpy().max()) * 2)
@@ -96,3 +98,8 @@ def plot_limits(frame: Frame, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("of the limit used", fontsize=TEXT, color=INK)
     draw_key(ax, handles)
     return ax
+
+
+def _at_most(frame: Frame, most: int, what: str) -> None:
+    if len(frame.columns) > most:
+        raise ValueError(f"There are {len(frame.columns)} {what}: give at most {most} columns.")
