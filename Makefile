@@ -41,6 +41,7 @@ test: lint $(HTML) pytest notebooks ## everything CI does
 lab: .venv/.ready ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
+# All of them and the pages that run, or those that NOTEBOOKS names on the command line.
 accept: .venv/.ready ## run the notebooks again and save what they print and draw
 	@$(QUIET) $(RUN) tools/notebooks.py accept $(NOTEBOOKS) $(if $(filter file,$(origin NOTEBOOKS)),$(RUNNING))
 
