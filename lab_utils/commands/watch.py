@@ -8,10 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
+from botocore.exceptions import ClientError, ParamValidationError
+
+from lab_utils import account
 from lab_utils.commands import Commands
 from lab_utils.errors import LabError
+from lab_utils.recordings import read_recording
+from lab_utils.refusals import explained
+from lab_utils.sources import error_code
+from lab_utils.targets import open_target
+from lab_utils.watching import EVERY, HOURS, record, table_stream
 
-EVERY, HOURS = 180.0, 24.0
 NO_TABLE = ("ResourceNotFoundException", "ValidationException")
 
 
@@ -49,9 +57,6 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Record until the hours are over or somebody interrupts; or look into recordings."""
-    from lab_utils.recordings import read_recording
-    from lab_utils.watching import record, table_stream
-
     for path in options.check or ():
         print(f"{path}: {read_recording(path)}")
     if options.check:
@@ -84,18 +89,11 @@ def _clients(options: argparse.Namespace) -> Callable[[str], Any]:
     """What makes clients of whoever answers, each with the credentials that there are then."""
     region = options.region or _region_in(options.table)
     if options.target == "localstack":
-        from lab_utils.targets import open_target
-
         target = open_target("localstack", 0, None)
         target.region = region or target.region
         return target.make_client
 
     def client(service: str) -> Any:
-        import boto3
-
-        from lab_utils import account
-        from lab_utils.refusals import explained
-
         with explained("reading your AWS settings"):
             session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
             account.region_of(session, (service,))
@@ -111,11 +109,6 @@ def _region_in(table: str) -> str | None:
 
 def _stream(table: str, client: Callable[[str], Any]) -> str:
     """The ARN of a table's latest stream, or the one that was given."""
-    from botocore.exceptions import ClientError, ParamValidationError
-
-    from lab_utils.refusals import explained
-    from lab_utils.sources import error_code
-
     if "/stream/" in table:
         return table
     with explained(f"looking for table {table}"):
