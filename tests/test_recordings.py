@@ -49,7 +49,10 @@ def instant(microseconds: int) -> datetime:
 
 
 def record_the_model(path: Path) -> Recording:
-    """A day of a table of four partitions, of which one splits in the tenth hour."""
+    """A day of a table of four partitions, of which one splits in the tenth hour.
+
+    Where the model has changed on purpose: remove the file, and call this with `MODEL`.
+    """
     with lu.open_lab("embedded", seed=3) as lab:
         arn = table(lab)
         lab.clock.advance(hours=30)

@@ -59,8 +59,9 @@ def plot_recording(recording: Recording, ax: Axes | None = None) -> Axes:
     A bar stands where its shard was listed as open for certain. It ended, and the next one came,
     between two looks: a grey mark as wide as the time between them, a hair's breadth if one looked
     often. Bars that touch the left edge were there at the first look; shards that had ended by then
-    are left out. Where nobody looked for long, the picture is shaded. A LabError says so if
-    `recording` is not what `read_recording` returned.
+    are left out. Where nobody looked for long, the picture is shaded. Dashed bars came and ended
+    between the same two looks: known afterwards, or only by name, in this order and at no time. A
+    LabError says so if `recording` is not what `read_recording` returned.
     """
     scene = _scene(recording, recording.hours if isinstance(recording, Recording) else 0.0)
     ax = ax or new_axes(height=height_of(scene.lanes) if scene else 2.0)
