@@ -338,11 +338,10 @@ def test_records_of_a_real_stream_are_read_with_the_same_tools(lab: Lab) -> None
 def test_failures_are_switched_on_in_the_labs_own_table(lab: Lab) -> None:
     pipeline = game.deploy(lab, shards=1)
     game.set_failures(lab, state=5)
-    (item,) = lab.client("dynamodb").scan(
+    item = lab.client("dynamodb").get_item(
         TableName=pipeline.names.parameter_table,
-        FilterExpression="parameter = :p",
-        ExpressionAttributeValues={":p": {"S": "FAILURE_STATE_LAMBDA_PCT"}},
-    )["Items"]
+        Key={"parameter": {"S": "FAILURE_STATE_LAMBDA_PCT"}},
+    )["Item"]
     assert item["value"] == {"N": "5"}
     assert game.read_totals(lab) == {}
 
@@ -505,3 +504,4 @@ def test_a_stream_that_does_not_become_active_is_a_sentence(
     monkeypatch.setattr(resources, "STORE_PATIENCE", 0.3)
     with pytest.raises(LabError, match=r"(?s)takes too long .*stream of messages.* run the cell"):
         game.deploy(lab, shards=1)
+    events.unregister("after-call.kinesis.DescribeStreamSummary", answered)
