@@ -20,7 +20,7 @@ Tags = dict[str, str]
 GONE = ("DoesNotExist", "NonExistent", "NotFound", "NoSuch")
 """In the codes by which services say that something is not there."""
 LONG_PAGES = {"PaginationConfig": {"PageSize": 1000}}
-"""For what an account may have thousands of."""
+"""For what an account may have thousands of. SQS tells of no second page if nobody asks for one."""
 MOST_TAGS = 50
 """So many a resource can have."""
 NO_TAGS = "NoSuchTagSet"
@@ -96,7 +96,12 @@ def _release_table(dynamodb: Any, table: str) -> None:
 
 
 def _tag_stream(kinesis: Any, stream: str, tags: Tags) -> None:
-    kinesis.add_tags_to_stream(StreamName=stream, Tags=tags)
+    """AWS, which has taken them at the creation, refuses it until the stream is active."""
+    try:
+        kinesis.add_tags_to_stream(StreamName=stream, Tags=tags)
+    except ClientError as problem:
+        if code(problem) != "ResourceInUseException":
+            raise
 
 
 def _tag_bucket(s3: Any, bucket: str, tags: Tags) -> None:
@@ -148,7 +153,7 @@ class Kind:
         return Found(name, name, name)
 
     def tags(self, client: Any, found: Found) -> Tags | None:
-        """The tags of one; None if it is gone."""
+        """The tags of one; None if the service finds it no more, or not yet."""
         try:
             handle = self.handle(client, found.handle) if self.handle else found.handle
             return as_dict(self.reading(client, handle))
@@ -289,7 +294,7 @@ KINDS: tuple[Kind, ...] = (
         "sqs",
         "CreateQueue",
         "QueueName",
-        Call("list_queues", answer="QueueUrls"),
+        Call("list_queues", answer="QueueUrls", settings=LONG_PAGES),
         Call("list_queue_tags", "QueueUrl", "Tags"),
         Call("delete_queue", "QueueUrl"),
         tagging=("tags",),

@@ -51,15 +51,18 @@ class Label:
 
     @staticmethod
     def within(text: str) -> Label | None:
-        """The label in a name, an ARN or an id; None if there is none."""
-        found = _ID.search(text)
-        if found is None:
+        """The label in a name, an ARN or an id, the last one if there are several, or None.
+
+        A name of yesterday's lab that is given to today's has both ids, and is today's.
+        """
+        found = list(_ID.finditer(text))
+        if not found:
             return None
         try:
-            expires = datetime.strptime(found["expires"], _EXPIRES).replace(tzinfo=UTC)
+            expires = datetime.strptime(found[-1]["expires"], _EXPIRES).replace(tzinfo=UTC)
         except ValueError:  # ten digits that are no date
             return None
-        return Label(expires, found["desk"])
+        return Label(expires, found[-1]["desk"])
 
     def __str__(self) -> str:
         return self.id

@@ -20,7 +20,7 @@ def progress(items: Sequence[Item], doing: str) -> Iterator[Item] | Iterable[Ite
         return items
     from tqdm import tqdm
 
-    bar: Iterable[Item] = tqdm(items, desc=doing, leave=False)
+    bar: Iterable[Item] = tqdm(items, desc=doing, delay=A_MOMENT, leave=False)
     return bar
 
 

@@ -32,6 +32,8 @@ PASSING = THROTTLED | {
     "DeleteConflict",
     "LimitExceededException",
     "OperationAborted",
+    "ResourceConflictException",
+    "ResourceInUseException",
 }
 """Refusals that pass: calls came too fast, or the last one is not known everywhere yet."""
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -39,6 +41,8 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 PATIENCE = 900.0
 """Seconds in which a resource is to become ready for its removal, and then to be gone. Assumed: of
 mappings it is known that both take minutes."""
+CHANGED = "its tags are no longer this lab's, so it is left alone"
+"""What becomes of something that somebody else has laid hands on meanwhile."""
 GOING = (None, "Deleting", "DELETING")
 """States of what needs no deletion any more."""
 HOPELESS = EXPIRED | UNKNOWN
@@ -142,10 +146,7 @@ def find(
     if in_names:
         there = [each for each in there if _is_wanted(Label.within(each[1].called), label)]
 
-    def tags_of(kind: Kind, each: Found) -> Tags | None:
-        return _patiently(lambda: kind.tags(client(kind.service), each))
-
-    tags = at_once(*(partial(tags_of, *each) for each in there), doing="reading their tags")
+    tags = at_once(*(partial(_tags, client, *each) for each in there), doing="reading their tags")
     leftovers = []
     for (kind, found), its_tags in zip(there, tags, strict=True):
         if its_tags is None:
@@ -160,14 +161,20 @@ def find(
 def remove(client: Clients, leftovers: Iterable[Leftover]) -> Removal:
     """Remove what is tagged, stage by stage, and wait until it is gone.
 
-    What can't be removed is told, and the rest is removed all the same. An error of botocore's
-    means that nothing more can be done at present; what is gone by then is gone.
+    Tags are read once more before each deletion, for whoever was asked may have taken an hour to
+    answer. What can't be removed is told, and the rest is removed all the same. An error of
+    botocore's means that nothing more can be done at present; what is gone by then is gone.
     """
     in_order = sorted((each for each in leftovers if each.tagged), key=_stage)
     failed: dict[Leftover, str] = {}
 
     def delete(leftover: Leftover) -> None:
-        leftover.kind.delete(client(leftover.kind.service), leftover.found.identity)
+        kind, service = leftover.kind, client(leftover.kind.service)
+        tags = kind.tags(service, leftover.found)
+        if tags is None or leftover.label.owns(tags):
+            kind.delete(service, leftover.found.identity)
+        else:
+            failed[leftover] = CHANGED
 
     for _, stage in groupby(in_order, key=_stage):
         those = list(stage)
@@ -213,6 +220,29 @@ def _listed(
 
     answers = at_once(*(partial(listing, kind) for kind in kinds), doing="looking for leftovers")
     return list(chain.from_iterable(answers)), unseen
+
+
+def _tags(client: Clients, kind: Kind, found: Found) -> Tags | None:
+    """The tags of one; None if it is gone.
+
+    While AWS makes a table it does not find it when it is asked for the table's tags (observed), so
+    who has no tags is asked again until it is there.
+    """
+    service = client(kind.service)
+    tags: Tags | None = None
+
+    def known() -> bool:
+        nonlocal tags
+        tags = _patiently(lambda: kind.tags(service, found))
+        if tags:
+            return True
+        state = _patiently(lambda: kind.state_of(service, found.identity))
+        made = tags is not None and state not in kind.unsettled
+        return made or state in ("", *GOING)
+
+    known.__doc__ = f"the tags of {kind.name} {found.name} are known"
+    wait_until(WallClock(), known, PATIENCE)
+    return tags
 
 
 def _each(

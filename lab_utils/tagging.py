@@ -97,7 +97,7 @@ class _Tagger:
                 )
             return
         name = params.get(kind.naming)
-        if isinstance(name, str) and self._label.id not in name:
+        if isinstance(name, str) and Label.within(name) != self._label:
             raise LabError(
                 f"Without the lab's id in its name this {kind.name} could not be found again to "
                 f"be removed: write {kind.naming}=lab.name({name!r})."

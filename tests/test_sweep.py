@@ -127,6 +127,18 @@ def test_a_name_without_the_labs_id_is_refused_before_anything_is_made(
     assert account.inventory() == NOTHING
 
 
+def test_a_name_that_was_another_labs_is_made_this_labs_and_goes_with_it(
+    lab: Lab, account: Account
+) -> None:
+    for name in (EXPIRED.name("Orders"), f"{LIVE}-of-{EXPIRED}"):
+        if LIVE.id in name:
+            with pytest.raises(LabError, match=r"write TableName=lab\.name\("):
+                table(lab.client, name)
+        table(lab.client, lab.name(name))
+    lab.close()
+    assert account.inventory() == NOTHING
+
+
 def test_what_is_no_name_and_no_tag_is_for_boto3_to_refuse(lab: Lab) -> None:
     dynamodb, s3 = lab.clients("dynamodb", "s3")
     name = lab.name("Orders")
@@ -243,6 +255,51 @@ def test_what_was_made_without_an_answer_is_found(lab: Lab, account: Account) ->
     assert account.inventory() == NOTHING
 
 
+def test_a_table_whose_tags_are_not_known_yet_is_no_table_that_is_gone(
+    lab: Lab, account: Account
+) -> None:
+    table(lab.client, lab.name("Orders"))
+    refused(lab, "dynamodb", "ListTagsOfResource", "ResourceNotFoundException", times=3)
+    lab.close()
+    assert account.inventory() == NOTHING
+
+
+def test_a_table_that_is_being_made_is_waited_for(lab: Lab, account: Account) -> None:
+    """AWS does not find a table that it is making when it is asked for its tags."""
+    table(lab.client, lab.name("Orders"))
+    untold = refused(lab, "dynamodb", "ListTagsOfResource", "ResourceNotFoundException", times=1)
+    told = iter(["CREATING", "CREATING"])
+
+    def tell(parsed: dict[str, Any], **_: Any) -> None:
+        if "Table" in parsed:
+            parsed["Table"]["TableStatus"] = next(told, "ACTIVE")
+
+    lab.client("dynamodb").meta.events.register("after-call.dynamodb.DescribeTable", tell)
+    lab.close()
+    assert (untold, list(told)) == ([], [])
+    assert account.inventory() == NOTHING
+
+
+def test_a_stream_that_has_its_tags_without_telling_yet_is_made(lab: Lab) -> None:
+    """AWS takes tags at the creation, and refuses any until the stream is active."""
+    lab.client("kinesis").meta.events.register(
+        "after-call.kinesis.ListTagsForStream", lambda parsed, **_: parsed["Tags"].clear()
+    )
+    late = refused(lab, "kinesis", "AddTagsToStream", "ResourceInUseException", times=1)
+    lab.client("kinesis").create_stream(StreamName=lab.name("Orders"), ShardCount=1)
+    assert not late
+
+
+def test_every_page_of_a_listing_is_asked_for(lab: Lab) -> None:
+    """SQS has no second page for who doesn't say how long the first may be."""
+    asked: list[dict[str, Any]] = []
+    lab.client("sqs").meta.events.register(
+        "before-call.sqs.ListQueues", lambda params, **_: asked.append(params["body"])
+    )
+    sweep.find(lab.client)
+    assert "1000" in str(asked)
+
+
 def test_names_alone_tell_which_labs_there_are(lab: Lab) -> None:
     assert sweep.labels_there(plain()) == {}
     make_everything(lab.client, lab.name, {})
@@ -304,7 +361,14 @@ def test_what_can_not_be_removed_is_named_and_tried_again(lab: Lab, account: Acc
 
 
 @pytest.mark.parametrize(
-    "code", ["ThrottlingException", "DeleteConflict", "LimitExceededException"]
+    "code",
+    [
+        "ThrottlingException",
+        "DeleteConflict",
+        "LimitExceededException",
+        "ResourceConflictException",
+        "ResourceInUseException",
+    ],
 )
 def test_refusals_that_pass_are_waited_for(lab: Lab, account: Account, code: str) -> None:
     table(lab.client, lab.name("Orders"))
@@ -384,6 +448,19 @@ def test_what_never_gets_ready_is_named(
     left = account.inventory()
     assert len(left.pop("mappings")) == 1
     assert not any(left.values())
+
+
+def test_what_lost_its_tags_since_it_was_found_is_left_alone(lab: Lab, account: Account) -> None:
+    table(lab.client, lab.name("Orders"))
+    table(lab.client, lab.name("Kept"))
+    found = sweep.find(plain())
+    arn = plain()("dynamodb").describe_table(TableName=lab.name("Kept"))["Table"]["TableArn"]
+    plain()("dynamodb").untag_resource(ResourceArn=arn, TagKeys=[ID_TAG])
+    removal = sweep.remove(plain(), found.leftovers)
+    assert [str(each) for each in removal.removed] == [f"table {lab.name('Orders')}"]
+    with pytest.raises(LabError, match=r"table Kept-lab-\S+: its tags are no longer this lab's"):
+        removal.check()
+    assert account.inventory()["tables"] == [lab.name("Kept")]
 
 
 def test_what_goes_by_itself_does_no_harm(lab: Lab, account: Account) -> None:
