@@ -50,7 +50,7 @@ class Prices:
         return self.regions.get(region, home).get(name, home[name])
 
     def as_records(self, region: str = HOME) -> list[dict[str, Any]]:
-        """The Region's prices as rows: for (what one pays), USD, mark, read.
+        """The Region's prices as rows: USD, for (what one pays), mark, read.
 
         Of what costs less than a hundredth of a cent the row is for a million.
         """
@@ -59,9 +59,8 @@ class Prices:
             price = self.price(name, region)
             many, start = (10**6, "a million times: ") if price.usd < 1e-4 else (1, "")
             usd = f"{price.usd * many:.6g}"
-            rows.append(
-                {"for": start + price.unit, "USD": usd, "mark": price.mark, "read": price.read}
-            )
+            words = start + price.unit
+            rows.append({"USD": usd, "for": words, "mark": price.mark, "read": price.read})
         return rows
 
     def remark(self, region: str = HOME) -> str:
