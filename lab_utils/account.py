@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -27,6 +28,7 @@ ATTEMPTS = 5
 PRODUCTION = {"live", "prd", "prod", "production"}
 """Parts of an account's alias that say what it is for."""
 OWN_HOSTS = (".amazonaws.com", ".api.aws")
+"""Ends of the names of AWS's own hosts."""
 
 Clients = Callable[[str], Any]
 """From the name of a service to its client."""
@@ -111,6 +113,29 @@ def _regions_with(session: Any, services: tuple[str, ...]) -> list[str]:
     return sorted(set.intersection(*(set(regions) for regions in named if regions)))
 
 
+def place_of(client: Any) -> str:
+    """Where a client asks; empty if that is AWS."""
+    endpoint = str(client.meta.endpoint_url)
+    return "" if (urlsplit(endpoint).hostname or "").endswith(OWN_HOSTS) else endpoint
+
+
+def one_place(client: Clients, services: tuple[str, ...]) -> str:
+    """Where all of these services are asked; LabError if they are not asked at one place.
+
+    What is made in one of them would not be in the account that another one told of.
+    """
+    with explained("reading your AWS settings"):
+        places = {service: place_of(client(service)) for service in services}
+    if len(set(places.values())) > 1:
+        elsewhere = ", ".join(f"{service} at {place}" for service, place in places.items() if place)
+        raise LabError(
+            f"Your settings have some services asked elsewhere than the rest ({elsewhere}), so no "
+            "one account can be confirmed: unset AWS_ENDPOINT_URL_DYNAMODB and its like (and "
+            "`services` in your profile), or set AWS_ENDPOINT_URL for all."
+        )
+    return places[services[0]]
+
+
 # -- who asks -----------------------------------------------------------------------------------
 
 
@@ -121,7 +146,7 @@ def who_asks(client: Clients) -> tuple[str, str]:
     return told["Account"], told["Arn"]
 
 
-def look(client: Clients, region: str, who: tuple[str, str]) -> Account:
+def look(client: Clients, region: str, who: tuple[str, str], endpoint: str) -> Account:
     """Ask AWS what the caller's account is called, and what it allows."""
 
     def aliases() -> Any:
@@ -133,14 +158,13 @@ def look(client: Clients, region: str, who: tuple[str, str]) -> Account:
             return _if_allowed(client("lambda").get_account_settings)
 
     named, limits = at_once(aliases, settings)
-    endpoint = client("sts").meta.endpoint_url
     return Account(
         id=who[0],
         region=region,
         identity=who[1],
         alias=", ".join(named["AccountAliases"]) if named else None,
         unreserved=limits["AccountLimit"]["UnreservedConcurrentExecutions"] if limits else None,
-        endpoint="" if endpoint.endswith(OWN_HOSTS) else endpoint,
+        endpoint=endpoint,
     )
 
 
@@ -157,6 +181,41 @@ def check_fit(account: Account) -> None:
             f"Account {account.id} is called {account.alias!r}, so it is a production account: use "
             "the credentials of another one, made for experiments."
         )
+
+
+class Confirmed:
+    """Holds a lab's clients to the account that was confirmed.
+
+    Settings can change while a lab is open, and some credentials are renewed every hour: by a
+    program of the reader's, for one, which may have turned to another account.
+    """
+
+    def __init__(self, account: Account, credentials: Any, plain_client: Clients) -> None:
+        self._account, self._credentials = account, credentials
+        self._plain_client, self._key = plain_client, credentials.access_key
+
+    def hold(self, client: Any) -> Any:
+        """The client, which from now on asks nobody if not of this account."""
+        if place_of(client) != self._account.endpoint:
+            raise LabError(
+                f"AWS_ENDPOINT_URL has changed since account {self._account.id} was confirmed: set "
+                "it back, or open the lab again."
+            )
+        client.meta.events.register("before-sign", self._check)
+        return client
+
+    def _check(self, **_: Any) -> None:
+        key = self._credentials.access_key
+        if key == self._key:
+            return
+        there = who_asks(self._plain_client)[0]
+        if there != self._account.id:
+            raise LabError(
+                f"Your credentials belong to account {there} by now, and {self._account.id} was "
+                "confirmed: nothing is asked of the other. Go back to the former ones, or open the "
+                "lab again."
+            )
+        self._key = key
 
 
 def _if_allowed(call: Callable[[], Any]) -> Any:

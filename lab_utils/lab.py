@@ -83,6 +83,11 @@ class Lab:
         if config is not None:
             if not isinstance(config, Config):
                 raise LabError(f"config={config!r} is no Config: give botocore.config.Config(...).")
+            if config.region_name not in (None, self.region):
+                raise LabError(
+                    f"The lab is in {self.region}, and looks for what it made there only: leave "
+                    f"region_name={config.region_name!r} out of the Config."
+                )
             return self._tagging(self._target.make_client(name, config))
         if name not in self._clients:
             self._clients[name] = self._tagging(self._target.make_client(name))

@@ -141,9 +141,17 @@ class Plan:
 
 
 def draw_up(
-    client: Clients, region: str, now: datetime, hours: float | None, lab_id: str | None
+    client: Clients,
+    region: str,
+    endpoint: str,
+    now: datetime,
+    hours: float | None,
+    lab_id: str | None,
 ) -> Plan:
-    """The plan for a lab here and now; only asks AWS, and makes nothing."""
+    """The plan for a lab here and now; only asks AWS, and makes nothing.
+
+    `endpoint` is where AWS is asked, as in an `Account`.
+    """
     lasts, asked = lasting(hours), label_asked_for(lab_id, now)
 
     def looked_for() -> dict[Label, int]:
@@ -151,7 +159,7 @@ def draw_up(
             return labels_there(client)
 
     who = who_asks(client)
-    account, there = at_once(lambda: look(client, region, who), looked_for)
+    account, there = at_once(lambda: look(client, region, who, endpoint), looked_for)
     check_fit(account)
     label = asked or label_of_desk(desk_of(account), there, now, lasts)
     return Plan.of(account, label, now, there)

@@ -163,7 +163,10 @@ def _refused(problem: ClientError, doing: str) -> str | None:
             "did not help: wait a minute."
         )
     if code in EXPIRED:
-        return f"{doing} was refused, for your credentials have expired ({code}): {_LOG_IN}."
+        return (
+            f"{doing} was refused, for your credentials have expired ({code}): {_LOG_IN}, and open "
+            "the lab again, which reads them anew."
+        )
     if code in UNKNOWN:
         return (
             f"{doing} was refused, for AWS does not accept your credentials here ({code}): check "

@@ -106,8 +106,9 @@ class Aws(Target):
     """AWS itself, through the reader's own credentials and Region.
 
     Nothing is made before the reader has seen the plan and `confirm`, or LAB_AWS_CONFIRM, has named
-    the account. Every call is tried a few times (AWS_MAX_ATTEMPTS), and no answer is waited for
-    without end (LAB_AWS_TIMEOUT, seconds): see `account`.
+    the account; nor does any call go to another one afterwards (`account.Confirmed`). Every call is
+    tried a few times (AWS_MAX_ATTEMPTS), and no answer is waited for without end (LAB_AWS_TIMEOUT,
+    seconds): see `account`.
     """
 
     name = "aws"
@@ -121,11 +122,18 @@ class Aws(Target):
         self._session, self._one_by_one = account.open_session(), Lock()
         self._manners = account.manners()
         self.region = account.region_of(self._session, SERVICES)
-        self.plan = draw_up(cache(self.make_client), self.region, self.clock.now(), hours, lab_id)
+        plain = cache(self._plain_client)
+        endpoint = account.one_place(plain, SERVICES)
+        self.plan = draw_up(plain, self.region, endpoint, self.clock.now(), hours, lab_id)
         self.plan.check(confirm)
         self.label = self.owner = self.plan.label
+        credentials = self._session.get_credentials()
+        self._confirmed = account.Confirmed(self.plan.account, credentials, self._plain_client)
 
     def make_client(self, service: str, config: Config | None = None) -> Any:
+        return self._confirmed.hold(self._plain_client(service, config))
+
+    def _plain_client(self, service: str, config: Config | None = None) -> Any:
         manners = self._manners.merge(config) if config else self._manners
         with self._one_by_one:  # a session is not made for threads, as its clients are
             return self._session.client(service, config=manners)

@@ -21,12 +21,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore import exceptions as botocore
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from strict_aws import ACCOUNT, credentials, forget_everything, strict_aws
 
 import lab_utils as lu
 from lab_utils import costs, prices
-from lab_utils.account import Account, check_fit, manners
+from lab_utils.account import Account, check_fit, manners, place_of
 from lab_utils.at_once import at_once
 from lab_utils.desk import desk_of, label_of_desk
 from lab_utils.errors import LabError
@@ -522,6 +523,80 @@ def test_who_may_not_read_the_alias_is_told_so(there: str, monkeypatch: pytest.M
     assert "! You may not read the account's alias (iam:ListAccountAliases)" in said
 
 
+# -- held to what was confirmed -------------------------------------------------------------------
+
+
+def test_services_that_are_asked_at_different_places_are_refused(
+    there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:8000")
+    said = refusal(confirm=ACCOUNT)
+    assert "dynamodb at http://127.0.0.1:8000" in said
+    assert said.endswith("or set AWS_ENDPOINT_URL for all.")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_DYNAMODB")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", there)
+    assert f"asked elsewhere than the rest (sts at {there})" in refusal(confirm=ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "place"),
+    [
+        ("https://dynamodb.eu-west-1.amazonaws.com", ""),
+        ("https://vpce-1.sts.us-east-1.vpce.amazonaws.com:443/", ""),
+        ("https://lambda.us-east-1.api.aws", ""),
+        ("http://127.0.0.1:5000/x.amazonaws.com", "http://127.0.0.1:5000/x.amazonaws.com"),
+    ],
+)
+def test_which_places_are_awss_own(endpoint: str, place: str) -> None:
+    session = boto3.Session("anybody", "anything", region_name="us-east-1")
+    assert place_of(session.client("sts", endpoint_url=endpoint)) == place
+
+
+def test_a_place_that_is_set_later_is_refused(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = opened()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(LabError, match=rf"has changed since account {ACCOUNT} was confirmed: set"):
+        lab.client("dynamodb")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", there)
+    assert lab.client("dynamodb").list_tables()["TableNames"] == []
+
+
+def test_a_client_of_another_region_is_refused(there: str) -> None:
+    with pytest.raises(LabError, match=r"The lab is in us-east-1, .* region_name='eu-west-1' out"):
+        opened().client("dynamodb", config=Config(region_name="eu-west-1"))
+    same = opened().client("dynamodb", config=Config(region_name="us-east-1"))
+    assert same.meta.region_name == "us-east-1"
+
+
+def test_credentials_that_are_renewed_in_another_account_make_and_remove_nothing(
+    there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore renews those that are about to expire from wherever they came."""
+    sts = boto3.Session("anybody", "anything", region_name="us-east-1").client("sts")
+
+    def renew(account: str) -> None:
+        role = f"arn:aws:iam::{account}:role/reader"
+        keys = sts.assume_role(RoleArn=role, RoleSessionName="reader")["Credentials"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
+        monkeypatch.setenv("AWS_SESSION_TOKEN", keys["SessionToken"])
+
+    soon = datetime.now(UTC) + timedelta(minutes=12)
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", soon.isoformat())
+    renew(ACCOUNT)
+    lab = opened()
+    renew(ACCOUNT)
+    table(lab.client("dynamodb"), lab.name("Orders"))
+    renew("111111111111")
+    for call in (lambda: table(lab.client("dynamodb"), lab.name("Others")), lab.close):
+        with pytest.raises(LabError, match=rf"111111111111 by now, and {ACCOUNT} was confirmed"):
+            call()
+    renew(ACCOUNT)
+    assert lab.client("dynamodb").list_tables()["TableNames"] == [lab.name("Orders")]
+    lab.close()
+
+
 # -- no credentials, no answer --------------------------------------------------------------------
 
 
@@ -554,7 +629,8 @@ def test_a_profile_that_is_none(there: str, monkeypatch: pytest.MonkeyPatch) -> 
             "ExpiredToken",
             (
                 "Asking AWS who you are was refused, for your credentials have expired "
-                "(ExpiredToken): log in"
+                "(ExpiredToken): log in with `aws login` or `aws sso login`, or name a profile in "
+                "AWS_PROFILE, and open the lab again, which reads them anew."
             ),
         ),
         ("InvalidClientTokenId", "does not accept your credentials here (InvalidClientTokenId): "),
