@@ -155,7 +155,7 @@ class Lab:
             else:
                 gone = iam.delete_role_policy
                 self._unless("NoSuchEntity", gone, RoleName=name, PolicyName="lab")
-            return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+            return str(settled(self, iam.get_role, RoleName=name)["Role"]["Arn"])
 
     def deploy_function(
         self,

@@ -40,6 +40,7 @@ from botocore.exceptions import ClientError
 from lab_utils.frames import invocation_frame
 from lab_utils.kinds import KINDS
 from lab_utils.labels import Label
+from lab_utils.roles import log_group
 from lab_utils.sources import StreamGone, TableSource, error_code
 from lab_utils.sweep import find
 from lab_utils.whereabouts import shards_of
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lab_utils.lab import Lab
-
-GROUPS = "/aws/lambda/"
-"""Before a function's name, the name of its log group."""
 
 _START = re.compile(r"START RequestId: ")
 _REPORT = re.compile(r"REPORT RequestId: (?P<request>\S+)\s+Duration: (?P<duration>\d+\.?\d*) ms")
@@ -149,7 +147,7 @@ def _owned(lab: Lab, owner: Label | None) -> list[str]:
 
 def read_events(logs: Any, function: str, since: datetime | None) -> list[Event]:
     """All that a function logged since a moment, or ever; nothing if it has no log group."""
-    asked: dict[str, Any] = {"logGroupName": f"{GROUPS}{function}"}
+    asked: dict[str, Any] = {"logGroupName": log_group(function)}
     if since is not None:
         asked["startTime"] = int(since.timestamp() * 1000)
     try:

@@ -18,6 +18,11 @@ _PASSING = (
     ),
     (
         "InvalidParameterValueException",
+        "is invalid for CreateGrant",
+        "KMS, which keeps the function's environment, knows its role",
+    ),
+    (
+        "InvalidParameterValueException",
         "ensure the role can perform",
         "Lambda knows what the role may do",
     ),

@@ -394,11 +394,21 @@ PASSING = [
         "The role defined for the function cannot be assumed by Lambda.",
     ),
     (
+        "lambda.CreateFunction",
+        "InvalidParameterValueException",
+        (
+            "Lambda was unable to configure access to your environment variables because the KMS "
+            "key is invalid for CreateGrant. Please check your KMS key settings. KMS Exception: "
+            "InvalidArnException KMS Message: ARN does not refer to a valid principal: X"
+        ),
+    ),
+    (
         "lambda.CreateEventSourceMapping",
         "InvalidParameterValueException",
         "Cannot access stream X. Please ensure the role can perform the GetRecords Actions.",
     ),
     ("iam.PutRolePolicy", "NoSuchEntity", "The role with name X cannot be found."),
+    ("iam.GetRole", "NoSuchEntity", "The role with name X cannot be found."),
     ("dynamodb.CreateTable", "LimitExceededException", "Subscriber limit exceeded"),
     ("kinesis.CreateStream", "LimitExceededException", "Rate exceeded"),
 ]
@@ -408,7 +418,7 @@ PASSING = [
 def test_what_is_refused_only_for_now_is_asked_for_again(
     lab: Lab, operation: str, code: str, message: str
 ) -> None:
-    """Twice each; the words of the first two are reported by users, not documented."""
+    """Twice each; the words of the first three are reported by users, not documented."""
     refusals = Refusals(lab, operation, code, message, times=2)
     game.deploy(lab, shards=1).connect()
     assert refusals.left == 0
@@ -481,6 +491,20 @@ def test_a_wait_says_what_it_waits_for(
     with pytest.raises(TimeoutError, match=r"0\.4 seconds went by without: Godot comes"):
         lab.wait_until(godot, timeout=0.4)
     assert "waiting: Godot comes" in capsys.readouterr().err
+
+
+def test_of_several_waits_one_is_shown_and_then_the_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAB_PROGRESS", "1")
+    with progress.waiting("the second", 10) as second:
+        with progress.waiting("the first", 10) as first:
+            first(progress.A_MOMENT)
+            second(progress.A_MOMENT)
+            assert "the second" not in (shown := capsys.readouterr().err)
+            assert "waiting: the first" in shown
+        second(0.5)
+        assert "waiting: the second" in capsys.readouterr().err
 
 
 def test_a_wait_of_a_moment_says_nothing(
