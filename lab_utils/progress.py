@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 A_MOMENT = 2.0
 """Seconds for which nobody wants to be told what is waited for."""
+_SHOWN = Lock()
+"""Held by the wait that is shown."""
 
 
 def progress(items: Sequence[Item], doing: str) -> Iterator[Item] | Iterable[Item]:
@@ -28,7 +31,8 @@ def progress(items: Sequence[Item], doing: str) -> Iterator[Item] | Iterable[Ite
 def waiting(awaited: str, timeout: float) -> Iterator[Callable[[float], object]]:
     """A bar that says what is waited for, from the third second on, and vanishes at the end.
 
-    What it yields is to be called with the seconds that went by since the last time.
+    What it yields is to be called with the seconds that went by since the last time. Of several
+    waits at the same time one is shown, and then the next: two bars would get in each other's way.
     """
     if _switched_off():
         yield lambda _: None
@@ -36,15 +40,31 @@ def waiting(awaited: str, timeout: float) -> Iterator[Callable[[float], object]]
     from tqdm import tqdm
 
     longest = timedelta(seconds=round(timeout))
-    with tqdm(
-        total=timeout,
-        desc=f"waiting: {awaited}",
-        bar_format="{desc} |{bar:20}| {elapsed}" + f", {longest} at most",
-        delay=A_MOMENT,
-        miniters=0,
-        leave=False,
-    ) as bar:
-        yield bar.update
+    past = 0.0
+    bar: Any = None
+
+    def went_by(seconds: float) -> None:
+        nonlocal past, bar
+        past += seconds
+        if bar is not None:
+            bar.update(seconds)
+        elif past >= A_MOMENT and _SHOWN.acquire(blocking=False):
+            bar = tqdm(
+                total=timeout,
+                initial=past,
+                desc=f"waiting: {awaited}",
+                bar_format="{desc} |{bar:20}| {elapsed}" + f", {longest} at most",
+                miniters=0,
+                leave=False,
+            )
+            bar.start_t -= past
+
+    try:
+        yield went_by
+    finally:
+        if bar is not None:
+            bar.close()
+            _SHOWN.release()
 
 
 @contextmanager
