@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from running import EVERYTHING, code_of
 
 import lab_utils as lu
+from lab_utils import sweep
 from lab_utils.__main__ import main
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
 from lab_utils.targets import FEATURES, SERVICES
@@ -272,7 +273,8 @@ def test_what_is_gone_already_does_no_harm(there):
         owner.client("dynamodb").delete_table(TableName="Fleeting")
 
 
-def test_what_can_not_be_removed_is_named_and_tried_again(there):
+def test_what_can_not_be_removed_is_named_and_tried_again(there, monkeypatch):
+    monkeypatch.setattr(sweep, "WAITS", (0.0,))
     lab = lu.open_lab()
     table(lab, "Stuck")
     lab.role("LooseRole")
