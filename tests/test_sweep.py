@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from everything import Clients, make_everything
 from on_aws import NOTHING, Account, set_out
-from strict_aws import forget_everything, strict_aws
+from strict_aws import ACCOUNT, forget_everything, strict_aws
 
 import lab_utils as lu
 from lab_utils import sweep
@@ -35,6 +35,8 @@ EXPIRED = Label(datetime(2020, 1, 2, 3, 4, tzinfo=UTC), "0ddba1")
 REGIONS = ("ap-northeast-1", "ap-southeast-2", "eu-west-1", "us-east-1")
 """All that the tests sweep: the clients of every Region take a while to make."""
 SESSION = boto3.Session("anybody", "anything")
+WHO = f"Account {ACCOUNT}, as arn:aws:sts::{ACCOUNT}:user/moto\n"
+"""The first that a sweep says."""
 ONE_OF_EACH = ", ".join(f"1 {kind.name}" for kind in KINDS)
 
 
@@ -486,7 +488,7 @@ def test_the_command_shows_asks_and_can_be_run_twice(
     assert swept() == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        f"{EXPIRED}, expired 2020-01-02 03:04 UTC\n"
+        f"{WHO}{EXPIRED}, expired 2020-01-02 03:04 UTC\n"
         "  us-east-1: 1 table (Old), without the lab's tags: left alone\n"
         f"{LIVE}, in use until {LIVE.expires:%Y-%m-%d %H:%M} UTC\n"
         "  us-east-1: 1 mapping (Thing)\n"
@@ -510,7 +512,7 @@ def test_the_command_shows_asks_and_can_be_run_twice(
     assert account.inventory() == NOTHING
     for _ in range(2):
         assert swept("--yes") == 0
-        assert capsys.readouterr().out == "Nothing of any lab is there.\n"
+        assert capsys.readouterr().out == f"{WHO}Nothing of any lab is there.\n"
 
 
 def test_expired_labs_only_and_one_lab_only(there: str, account: Account) -> None:
@@ -572,7 +574,7 @@ def test_a_region_that_is_not_enabled_is_left_out_and_named(
     monkeypatch.setattr("lab_utils.commands.sweep.find", find_where_enabled)
     assert swept("--all-regions") == 0
     assert capsys.readouterr().out == (
-        f"{shut} is left out, for it does not answer to your account.\n"
+        f"{WHO}{shut} is left out, for it does not answer to your account.\n"
         "Nothing of any lab is there.\n"
     )
     assert swept("--region", shut) == 2

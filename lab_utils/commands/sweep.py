@@ -101,19 +101,27 @@ def _look(options: argparse.Namespace) -> Iterator[Place]:
 
 
 def _on_aws(options: argparse.Namespace) -> Iterator[tuple[str, Clients]]:
-    """The Regions asked for, the usual one first."""
+    """The Regions asked for, the usual one first; whose they are is said before."""
     from lab_utils import account
     from lab_utils.targets import SERVICES
 
     session, manners = account.open_session(options.region), account.manners()
     usual = account.region_of(session, SERVICES)
+
+    def clients(region: str) -> Clients:
+        return _kept(partial(session.client, region_name=region, config=manners))
+
+    here = clients(usual)
+    account.one_place(here, SERVICES)
+    number, identity = account.who_asks(here)
+    print(f"Account {number}, as {identity}")
     regions = [usual]
     if options.all_regions:
         partition = session.get_partition_for_region(usual)
         every = session.get_available_regions("dynamodb", partition_name=partition)
         regions += sorted(set(every) - {usual})
     for region in progress(regions, "looking at every Region") if regions[1:] else regions:
-        yield region, _kept(partial(session.client, region_name=region, config=manners))
+        yield region, here if region == usual else clients(region)
 
 
 def _on_localstack(options: argparse.Namespace) -> Iterator[tuple[str, Clients]]:
