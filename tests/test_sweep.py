@@ -581,6 +581,24 @@ def test_a_region_that_is_not_enabled_is_left_out_and_named(
     assert "does not accept your credentials here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("why", "status"), [("AccessDenied", 0), ("InternalError", 2)])
+def test_what_could_not_be_listed_for_now_is_no_success(
+    there: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+    status: int,
+) -> None:
+    def find(*_: Any, **__: Any) -> sweep.Findings:
+        return sweep.Findings((), {KINDS[0]: why})
+
+    monkeypatch.setattr("lab_utils.commands.sweep.find", find)
+    assert swept("--yes") == status
+    said = capsys.readouterr()
+    assert f"Not looked for, as they could not be listed: mappings ({why})." in said.out
+    assert ("Whether mappings are left is not known: try again." in said.err) == bool(status)
+
+
 def test_a_region_that_does_not_exist_is_refused(
     there: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.yes or _agreed(tagged, now):
         with explained("removing what labs left"):
             _remove(places, tagged)
+    for place in places if options.target == "aws" else ():
+        place.findings.check()
     return 0
 
 
