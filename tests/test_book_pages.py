@@ -384,7 +384,8 @@ def test_settings_of_a_mapping_that_are_refused(lab: Lab) -> None:
     lab.deploy_function("count", "def handler(event, context): return 0", role=role)
     mapping = {"FunctionName": "count", "EventSourceArn": arn, "StartingPosition": "LATEST"}
     create = functions.create_event_source_mapping
-    assert refusal(create, **mapping, Tags={"a": "b"}) == NOT_MODELLED
+    key = "arn:aws:kms:us-east-1:123456789012:key/1"
+    assert refusal(create, **mapping, KMSKeyArn=key) == NOT_MODELLED
     lanes_and_windows = {"ParallelizationFactor": 2, "TumblingWindowInSeconds": 10}
     assert refusal(create, **mapping, **lanes_and_windows) == NOT_MODELLED
     queue = "arn:aws:sqs:us-east-1:123456789012:q"

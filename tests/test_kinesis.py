@@ -269,7 +269,6 @@ def test_a_call_that_names_no_stream(kinesis):
 @pytest.mark.parametrize(
     ("request_", "named"),
     [
-        ({"ShardCount": 1, "Tags": {"a": "b"}}, "Tags"),
         ({"WarmThroughputMiBps": 10}, "WarmThroughputMiBps"),
         ({"RecordDistributionStrategy": "AUTO"}, "RecordDistributionStrategy"),
     ],

@@ -220,7 +220,6 @@ def test_a_role_that_does_not_trust_lambda_is_refused(lab):
         ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "VpcConfig"),
         ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}}, "DeadLetter"),
         ({"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
-        ({"Tags": {"a": "b"}}, "Tags"),
         ({"Architectures": ["arm64"]}, "arm64"),
         ({"EphemeralStorage": {"Size": 1024}}, "Ephemeral"),
         ({"TracingConfig": {"Mode": "Active"}}, "Tracing"),

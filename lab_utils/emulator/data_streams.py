@@ -66,6 +66,7 @@ class KinesisStream:
         self.arn = f"arn:aws:kinesis:{region.name}:{ACCOUNT}:stream/{name}"
         self.created = self._scheduler.now
         self.record_bytes = self.physics.kinesis_record_bytes
+        self.tags: dict[str, str] = {}
         self.status = "ACTIVE"
         self.deleted = False
         self.scalings: list[int] = []

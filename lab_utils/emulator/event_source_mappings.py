@@ -22,6 +22,7 @@ from lab_utils.emulator.lambda_functions import Function, Functions
 from lab_utils.emulator.physics import MICROSECONDS, between
 from lab_utils.emulator.pollers import Poller
 from lab_utils.emulator.shards import Shard
+from lab_utils.emulator.tags import tagged
 from lab_utils.emulator.versions import arn_of, paged
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ MODELLED = frozenset(
         "UUID",
         "FilterCriteria",
         "MetricsConfig",
+        "Tags",
     }
 )
 
@@ -106,6 +108,7 @@ class Mapping:
     polls_since: int = 0
     """When it began to poll, which is when it was decided where LATEST is."""
     batches: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, list[Shard]] = field(default_factory=dict)
     """Shards whose turn comes after that of a parent, by the parent's id. A parent that is read
     late may have left the stream's log by then, and its children with it; they are not skipped."""
@@ -163,6 +166,7 @@ class EventSourceMappings:
             "Creating",
             self.scheduler.now,
             params.get("Enabled", True),
+            tags=tagged("lambda", {}, params.get("Tags")),
         )
         self._mappings[mapping.uuid] = mapping
         self._settle_later(mapping, self.physics.mapping_creation)

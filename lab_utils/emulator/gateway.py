@@ -107,6 +107,9 @@ MODELLED: dict[str, dict[str, tuple[str, str]]] = {
         "UpdateMaxRecordSize": ("kinesis", "update_max_record_size"),
         "IncreaseStreamRetentionPeriod": ("kinesis", "increase_retention"),
         "DecreaseStreamRetentionPeriod": ("kinesis", "decrease_retention"),
+        "AddTagsToStream": ("tags", "add_to_stream"),
+        "RemoveTagsFromStream": ("tags", "remove_from_stream"),
+        "ListTagsForStream": ("tags", "list_for_stream"),
         "PutRecord": ("kinesis", "put_record"),
         "PutRecords": ("kinesis", "put_records"),
         "GetShardIterator": ("kinesis", "get_shard_iterator"),
@@ -141,6 +144,9 @@ MODELLED: dict[str, dict[str, tuple[str, str]]] = {
         "ListEventSourceMappings": ("mappings", "list"),
         "UpdateEventSourceMapping": ("mappings", "update"),
         "DeleteEventSourceMapping": ("mappings", "delete"),
+        "TagResource": ("tags", "tag"),
+        "UntagResource": ("tags", "untag"),
+        "ListTags": ("tags", "list"),
     },
 }
 """What is modelled here: the room of a Region and the method that answers an operation."""
@@ -162,26 +168,30 @@ BACKED = {
         "GetRolePolicy ListRolePolicies DeleteRolePolicy CreatePolicy GetPolicy ListPolicies "
         "DeletePolicy CreatePolicyVersion GetPolicyVersion ListPolicyVersions DeletePolicyVersion "
         "SetDefaultPolicyVersion AttachRolePolicy DetachRolePolicy ListAttachedRolePolicies "
-        "TagRole UntagRole ListRoleTags SimulatePrincipalPolicy"
+        "TagRole UntagRole ListRoleTags TagPolicy UntagPolicy ListPolicyTags "
+        "SimulatePrincipalPolicy"
     ),
     "sts": _names("GetCallerIdentity"),
     "sqs": _names(
         "CreateQueue DeleteQueue GetQueueUrl GetQueueAttributes SetQueueAttributes ListQueues "
         "PurgeQueue SendMessage SendMessageBatch ReceiveMessage DeleteMessage DeleteMessageBatch "
-        "ChangeMessageVisibility TagQueue ListQueueTags"
+        "ChangeMessageVisibility TagQueue UntagQueue ListQueueTags"
     ),
     "sns": _names(
         "CreateTopic DeleteTopic ListTopics GetTopicAttributes SetTopicAttributes Subscribe "
-        "Unsubscribe ListSubscriptions ListSubscriptionsByTopic Publish PublishBatch"
+        "Unsubscribe ListSubscriptions ListSubscriptionsByTopic Publish PublishBatch "
+        "TagResource UntagResource ListTagsForResource"
     ),
     "s3": _names(
         "CreateBucket DeleteBucket HeadBucket ListBuckets GetBucketLocation PutObject GetObject "
-        "HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CopyObject"
+        "HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 ListObjectVersions "
+        "CopyObject GetBucketTagging PutBucketTagging DeleteBucketTagging"
     ),
     "cloudwatch": _names("PutMetricData GetMetricData GetMetricStatistics ListMetrics"),
     "logs": _names(
         "CreateLogGroup DeleteLogGroup DescribeLogGroups CreateLogStream DeleteLogStream "
-        "DescribeLogStreams PutLogEvents GetLogEvents FilterLogEvents PutRetentionPolicy"
+        "DescribeLogStreams PutLogEvents GetLogEvents FilterLogEvents PutRetentionPolicy "
+        "TagResource UntagResource ListTagsForResource"
     ),
 }
 """What is handed to MiniStack, operation by operation; anything else is refused."""

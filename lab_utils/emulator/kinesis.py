@@ -26,6 +26,7 @@ from lab_utils.emulator.physics import KB, MICROSECONDS, microseconds
 from lab_utils.emulator.resharding import Resharding
 from lab_utils.emulator.shard_filters import ShardFilter
 from lab_utils.emulator.shards import Record, Shard
+from lab_utils.emulator.tags import tagged
 from lab_utils.emulator.wire import decode_blob, timestamp
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ class Kinesis:
         refuse(
             params,
             "a stream",
-            "Tags",
             "WarmThroughputMiBps",
             "RecordDistributionStrategy",
             service="Kinesis",
@@ -70,7 +70,9 @@ class Kinesis:
                 "ResourceInUseException", f"Stream {name} under account {ACCOUNT} already exists."
             )
         self.check_shard_limit(shards)
+        tags = tagged("kinesis", {}, params.get("Tags"))
         stream = KinesisStream(self._region, name, shards, mode)
+        stream.tags = tags
         if "MaxRecordSizeInKiB" in params:
             stream.record_bytes = params["MaxRecordSizeInKiB"] * KB
         self._streams[name] = stream

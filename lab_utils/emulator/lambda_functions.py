@@ -18,6 +18,7 @@ from lab_utils.emulator.backing import ACCOUNT
 from lab_utils.emulator.errors import ApiError, not_modelled, refuse
 from lab_utils.emulator.invocations import Invocations, Result, Trigger, reserved
 from lab_utils.emulator.physics import MB
+from lab_utils.emulator.tags import tagged
 from lab_utils.emulator.versions import (
     ARCHITECTURES,
     LATEST,
@@ -60,6 +61,7 @@ MODELLED = frozenset(
         "ZipFile",
         "RevisionId",
         "Environment",
+        "Tags",
         *MEMBERS,
     }
 )
@@ -122,7 +124,7 @@ class Functions:
             raise self._not_found(params["FunctionName"], params.get("Qualifier", qualifier))
         return family
 
-    def _whole(self, params: Params, complaint: ApiError) -> Family:
+    def whole(self, params: Params, complaint: ApiError) -> Family:
         """The function that a request names, which must not name one of its versions."""
         family = self.family(params)
         if self._named(params["FunctionName"])[1] not in (None, LATEST):
@@ -179,7 +181,8 @@ class Functions:
         version = Version(
             LATEST, params["Role"], params["Handler"], runtime, *_unzip(params["Code"])
         )
-        family = Family(self._region.name, named.name, {LATEST: version})
+        tags = tagged("lambda", {}, params.get("Tags"))
+        family = Family(self._region.name, named.name, {LATEST: version}, tags=tags)
         self._families[named.name] = family
         self._renew(family, _configured(version, params))
         return self._changed(family, params) | {
@@ -192,7 +195,7 @@ class Functions:
         function = self.requested(params)
         result: Params = {
             "Configuration": function.described(),
-            "Tags": {},
+            "Tags": dict(function.family.tags),
             "Code": {"RepositoryType": "S3"},
         }
         if function.reserved is not None:
@@ -216,7 +219,7 @@ class Functions:
 
     def update_code(self, params: Params) -> Params:
         _check_settings(params)
-        family = self._whole(params, not_modelled("A change of a published version", "Lambda"))
+        family = self.whole(params, not_modelled("A change of a published version", "Lambda"))
         refuse_stale(family.latest.revision, params)
         files, digest, size = _unzip(params)
         if params.get("DryRun"):
@@ -226,7 +229,7 @@ class Functions:
 
     def update_configuration(self, params: Params) -> Params:
         _check_settings(params)
-        family = self._whole(params, not_modelled("A change of a published version", "Lambda"))
+        family = self.whole(params, not_modelled("A change of a published version", "Lambda"))
         refuse_stale(family.latest.revision, params)
         if "Role" in params:
             self._check_role(params["Role"])
@@ -273,7 +276,7 @@ class Functions:
         return {"StatusCode": 204}
 
     def put_concurrency(self, params: Params) -> Params:
-        family = self._whole(
+        family = self.whole(
             params,
             ApiError(
                 "InvalidParameterValueException",

@@ -103,6 +103,7 @@ class Family:
     aliases: dict[str, Alias] = field(default_factory=dict)
     event_settings: dict[str, EventSettings] = field(default_factory=dict)
     """How asynchronous invocations are handled, by the qualifier that they give."""
+    tags: dict[str, str] = field(default_factory=dict)
     published: int = 0
     reserved: int | None = None
     running: int = 0

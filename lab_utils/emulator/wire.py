@@ -68,7 +68,7 @@ def parse_rest(
         if where == "uri":
             params[name] = unquote(labels.get(_identifier(wire_name), ""))
         elif where == "querystring" and wire_name in query:
-            params[name] = _from_text(member, query[wire_name][0])
+            params[name] = _from_query(member, query[wire_name])
         elif where == "header" and wire_name.lower() in headers:
             params[name] = _from_text(member, headers[wire_name.lower()])
     return params
@@ -88,6 +88,13 @@ def path_pattern(uri: str) -> re.Pattern[str]:
 
 def _identifier(name: str) -> str:
     return re.sub(r"\W", "_", name)
+
+
+def _from_query(shape: Shape, texts: list[str]) -> Any:
+    """A list is as many parameters of one name."""
+    if shape.type_name == "list":
+        return [_from_text(shape.member, text) for text in texts]
+    return _from_text(shape, texts[0])
 
 
 def _from_text(shape: Shape, text: str) -> Any:

@@ -31,6 +31,7 @@ from lab_utils.emulator.sessions import (
     remove_router,
 )
 from lab_utils.emulator.streaming_destinations import StreamingDestinations
+from lab_utils.emulator.tags import Tagging
 from lab_utils.emulator.time_to_live import TimeToLive
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -53,6 +54,7 @@ class Region:
         self.kinesis = Kinesis(self)
         self.functions = Functions(self)
         self.mappings = EventSourceMappings(self)
+        self.tags = Tagging(self)
 
     def source(self, arn: str) -> Source | None:
         """A stream as a mapping reads it; None if there is no such stream in this Region."""
