@@ -58,6 +58,17 @@ def test_reduce_may_not_read_its_stream_until_it_is_allowed_to(lab):
     assert links(lab, pipeline)["ReduceLambda"] == "connected"
 
 
+def test_a_mapping_that_is_being_deleted_is_waited_for_and_made_anew(lab):
+    pipeline = game.deploy(lab, shards=2)
+    pipeline.connect()
+    uuid = pipeline.mapping("StateLambda")
+    lab.client("lambda").delete_event_source_mapping(UUID=uuid)
+    assert pipeline.mapping("StateLambda") is None
+    pipeline.connect()
+    assert pipeline.mapping("StateLambda") not in (None, uuid)
+    assert links(lab, pipeline)["StateLambda"] == "connected"
+
+
 def test_three_rounds_are_three_hundred_points(lab):
     pipeline = game.deploy(lab)
     pipeline.connect()

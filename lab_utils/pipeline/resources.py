@@ -105,10 +105,14 @@ class Pipeline:
 
     def _ensure_mapping(self, lab: Lab, function: Function, start: str | None = None) -> None:
         source = self.source_of(function.name)
-        if not find_mapping(lab, function.name, source):
-            request = function.mapping | ({"StartingPosition": start} if start else {})
-            create = partial(settled, lab, lab.client("lambda").create_event_source_mapping)
-            _create(create, EventSourceArn=source, **request)
+        there = _mappings(lab, function.name, source)
+        if any(map(_stays, there)):
+            return
+        for going in there:  # until it is gone, Lambda makes no other
+            _wait_for_state(lab, going["UUID"], lambda state: state is None)
+        request = function.mapping | ({"StartingPosition": start} if start else {})
+        create = partial(settled, lab, lab.client("lambda").create_event_source_mapping)
+        _create(create, EventSourceArn=source, **request)
 
     def _wait_connected(self, lab: Lab, function: Function) -> None:
         uuid = self.mapping(function.name)
@@ -198,10 +202,7 @@ def wait_enabled(lab: Lab, uuid: str, timeout: float = MAPPING_PATIENCE) -> None
 
 def find_mapping(lab: Lab, function_name: str, source_arn: str) -> dict[str, Any] | None:
     """The mapping from this stream to this function, as Lambda describes it, or None."""
-    for mapping in _mappings(lab, function_name):
-        if mapping.get("EventSourceArn") == source_arn and mapping.get("State") != "Deleting":
-            return mapping
-    return None
+    return next(filter(_stays, _mappings(lab, function_name, source_arn)), None)
 
 
 # States in which a mapping may be changed or deleted.
@@ -332,13 +333,20 @@ def _is_well(function: dict[str, Any]) -> bool:
     return states == ("Active", "Successful")
 
 
-def _mappings(lab: Lab, function_name: str) -> list[dict[str, Any]]:
+def _mappings(lab: Lab, function: str, source_arn: str | None = None) -> list[dict[str, Any]]:
+    """A function's mappings: all of them, or those from one stream."""
     functions = lab.client("lambda")
     pages = functions.get_paginator("list_event_source_mappings")
-    found: list[dict[str, Any]] = []
-    for page in pages.paginate(FunctionName=function_name):
-        found.extend(page["EventSourceMappings"])
-    return found
+    return [
+        mapping
+        for page in pages.paginate(FunctionName=function)
+        for mapping in page["EventSourceMappings"]
+        if source_arn in (None, mapping.get("EventSourceArn"))
+    ]
+
+
+def _stays(mapping: dict[str, Any]) -> bool:
+    return mapping.get("State") != "Deleting"
 
 
 def _wait_for_state(
