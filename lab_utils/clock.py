@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from lab_utils.at_once import sleep
 from lab_utils.emulator.physics import MICROSECONDS
 from lab_utils.emulator.scheduler import Scheduler
 from lab_utils.errors import LabError, NotOnThisTarget
@@ -82,7 +82,7 @@ class WallClock:
         )
 
     def let_pass(self, seconds: float) -> None:
-        time.sleep(seconds)
+        sleep(seconds)
 
     def __repr__(self) -> str:
         return "<wall clock>"
@@ -100,7 +100,7 @@ def pause(client: Any, seconds: float) -> None:
     """
     _, answered = client.meta.events.emit_until_response("lab-wait", seconds=seconds)
     if not answered:
-        time.sleep(seconds)
+        sleep(seconds)
 
 
 def wait_until(clock: Clock, predicate: Callable[[], Any], timeout: float) -> Any:

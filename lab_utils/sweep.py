@@ -8,7 +8,6 @@ that was lost, makes no difference.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lab_utils.at_once import AT_ONCE, at_once
+from lab_utils.at_once import AT_ONCE, at_once, sleep
 from lab_utils.clock import WallClock, wait_until
 from lab_utils.errors import LabError
 from lab_utils.kinds import KINDS, Clients, Found, Kind, Tags, code
@@ -325,5 +324,5 @@ def _patiently(call: Callable[[], Outcome]) -> Outcome:
         except ClientError as problem:
             if code(problem) not in PASSING:
                 raise
-        time.sleep(seconds)
+        sleep(seconds)
     return call()

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -29,6 +30,7 @@ import lab_utils as lu
 from lab_utils import costs, prices
 from lab_utils.account import Account, check_fit, manners, place_of
 from lab_utils.at_once import at_once
+from lab_utils.clock import WallClock, wait_until
 from lab_utils.desk import desk_of, label_of_desk
 from lab_utils.errors import LabError
 from lab_utils.labels import Label
@@ -807,6 +809,32 @@ def test_what_has_better_words_passes_unchanged(problem: Exception) -> None:
     with pytest.raises(type(problem)) as passed, explained("creating table Orders", LABEL):
         raise problem
     assert passed.value is problem
+
+
+def test_whoever_presses_ctrl_c_does_not_wait_for_what_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even where calls that are made at once make calls at once."""
+    monkeypatch.setenv("LAB_PROGRESS", "0")
+    waiting, ended = threading.Event(), []
+
+    def never() -> None:
+        waiting.set()
+
+    def wait() -> None:
+        try:
+            wait_until(WallClock(), never, timeout=60)
+        except BaseException as why:
+            ended.append(type(why))
+            raise
+
+    def press() -> None:
+        waiting.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        at_once(lambda: at_once(wait, wait), wait, press)
+    assert ended == [KeyboardInterrupt] * 3, "and not a TimeoutError"
 
 
 def test_calls_made_at_once_wait_for_one_another() -> None:
