@@ -109,7 +109,7 @@ class Pipeline:
         if any(map(_stays, there)):
             return
         for going in there:  # until it is gone, Lambda makes no other
-            _wait_for_state(lab, going["UUID"], lambda state: state is None)
+            _wait_until_gone(lab, going["UUID"])
         request = function.mapping | ({"StartingPosition": start} if start else {})
         create = partial(settled, lab, lab.client("lambda").create_event_source_mapping)
         _create(create, EventSourceArn=source, **request)
@@ -171,9 +171,9 @@ def _remove_function(lab: Lab, name: str) -> None:
     for mapping in _mappings(lab, name):
         uuid = mapping["UUID"]
         # A mapping on its way from one state to another can't be deleted.
-        _wait_for_state(lab, uuid, lambda state: state in (None, *_SETTLED, "Deleting"))
+        _wait_for_state(lab, uuid, "may be deleted", ("Enabled", "Disabled", "Deleting", None))
         _if_there(functions.delete_event_source_mapping, UUID=uuid)
-        _wait_for_state(lab, uuid, lambda state: state is None)
+        _wait_until_gone(lab, uuid)
     _if_there(functions.delete_function, FunctionName=name)
 
 
@@ -197,16 +197,12 @@ def set_failures(lab: Lab, *, state: float = 0, map: float = 0, reduce: float = 
 
 def wait_enabled(lab: Lab, uuid: str, timeout: float = MAPPING_PATIENCE) -> None:
     """Wait until a mapping is enabled; ``timeout`` in seconds of the target's time."""
-    _wait_for_state(lab, uuid, lambda state: state == "Enabled", timeout)
+    _wait_for_state(lab, uuid, "is enabled", ("Enabled",), timeout)
 
 
 def find_mapping(lab: Lab, function_name: str, source_arn: str) -> dict[str, Any] | None:
     """The mapping from this stream to this function, as Lambda describes it, or None."""
     return next(filter(_stays, _mappings(lab, function_name, source_arn)), None)
-
-
-# States in which a mapping may be changed or deleted.
-_SETTLED = ("Enabled", "Disabled")
 
 
 def _code(error: ClientError) -> str:
@@ -349,18 +345,23 @@ def _stays(mapping: dict[str, Any]) -> bool:
     return mapping.get("State") != "Deleting"
 
 
+def _wait_until_gone(lab: Lab, uuid: str) -> None:
+    _wait_for_state(lab, uuid, "is gone", (None,))
+
+
 def _wait_for_state(
     lab: Lab,
     uuid: str,
-    wanted: Callable[[str | None], bool],
+    awaited: str,
+    states: tuple[str | None, ...],
     timeout: float = MAPPING_PATIENCE,
 ) -> None:
-    """Wait until a mapping's state is wanted; its state is None once it is gone."""
+    """Wait until a mapping is in one of these states; its state is None once it is gone."""
     functions = lab.client("lambda")
 
     def reached() -> bool:
-        """The event source mapping is in the state that was asked for."""
         answer = _if_there(functions.get_event_source_mapping, UUID=uuid)
-        return wanted(answer["State"] if answer else None)
+        return (answer["State"] if answer else None) in states
 
+    reached.__doc__ = f"the event source mapping {awaited}"
     lab.wait_until(every(lab, 1, reached), timeout=timeout)
