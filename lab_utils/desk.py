@@ -24,11 +24,13 @@ from lab_utils.labels import Label
 HOURS, MOST_HOURS = 4.0, 24.0 * 7
 """How long a lab lasts if nobody says otherwise, and at most."""
 MINUTE = timedelta(minutes=1)
+_CALLED_BY_TIME = re.compile(r"(:assumed-role/.*/(botocore-session|aws-[a-z-]+))-\d{9,}$")
+"""The session of a role that an SDK has named after the moment of its beginning."""
 
 
 def desk_of(account: Account) -> str:
     """Six hex digits that are the same whenever the reader comes back to this desk."""
-    identity = re.sub(r"-\d{9,}$", "", account.identity)  # a session that is called by its time
+    identity = _CALLED_BY_TIME.sub(r"\1", account.identity)
     here = (socket.gethostname(), str(Path.cwd()), _notebook())
     place = "\n".join((account.id, account.region, identity, *here))
     return hashlib.sha256(place.encode()).hexdigest()[:6]

@@ -41,9 +41,14 @@ LASTING = frozenset(
         "PutQueryDefinition",
         "RestoreTableFromBackup",
         "RestoreTableToPointInTime",
+        "UpdateAccountSettings",
+        "UploadSSHPublicKey",
+        "UploadServerCertificate",
+        "UploadSigningCertificate",
     }
 )
-"""What these make, and every other Create*, stays when a lab is closed."""
+"""What these make, and every other Create*, stays when a lab is closed. (UpdateAccountSettings of
+Kinesis commits the account to a bill.)"""
 REPLACES = "PutBucketTagging"
 """The one operation that puts tags into the place of all that are there."""
 

@@ -303,13 +303,18 @@ def test_the_same_desk_whatever_a_session_is_called() -> None:
     assert desk(f"{role}/botocore-session-1732571234") == desk(
         f"{role}/botocore-session-1732579999"
     )
+    user = f"arn:aws:iam::{ACCOUNT}:user/learner"
     others = {
+        desk(f"{user}-202600001"),
+        desk(f"{user}-202600002"),
+        desk(f"{role}/learner-202600001"),
+        desk(f"{role}/learner-202600002"),
         desk(f"{role}/anna"),
         desk(f"{role}/ben"),
         desk(f"{role}/anna", region="eu-west-1"),
         desk(f"{role}/anna", id="210987654321"),
     }
-    assert len(others) == 4
+    assert len(others) == 8
     assert all(re.fullmatch("[0-9a-f]{6}", each) for each in others)
 
 
