@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from lab_utils.at_once import at_once
 from lab_utils.errors import LabError
-from lab_utils.refusals import DENIED, explained
+from lab_utils.refusals import DENIED, error_code, explained
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0
 """Seconds that a client waits for a connection and for an answer; LAB_AWS_TIMEOUT sets both."""
@@ -223,6 +223,6 @@ def _if_allowed(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except ClientError as problem:
-        if problem.response["Error"]["Code"] not in DENIED:
+        if error_code(problem) not in DENIED:
             raise
         return None

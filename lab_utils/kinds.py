@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jmespath
 from botocore.exceptions import ClientError
 
+from lab_utils.refusals import error_code
+
 Clients = Callable[[str], Any]
 Clear = Callable[[Any, str], None]
 Tags = dict[str, str]
@@ -100,7 +102,7 @@ def _tag_stream(kinesis: Any, stream: str, tags: Tags) -> None:
     try:
         kinesis.add_tags_to_stream(StreamName=stream, Tags=tags)
     except ClientError as problem:
-        if code(problem) != "ResourceInUseException":
+        if error_code(problem) != "ResourceInUseException":
             raise
 
 
@@ -158,7 +160,7 @@ class Kind:
             handle = self.handle(client, found.handle) if self.handle else found.handle
             return as_dict(self.reading(client, handle))
         except ClientError as problem:
-            if code(problem) == NO_TAGS:
+            if error_code(problem) == NO_TAGS:
                 return {}
             if is_gone(problem):
                 return None
@@ -185,14 +187,9 @@ class Kind:
             raise
 
 
-def code(problem: ClientError) -> str:
-    """The name of an error."""
-    return str(problem.response.get("Error", {}).get("Code", ""))
-
-
 def is_gone(problem: ClientError) -> bool:
     """Whether a service says that something is not there."""
-    return any(mark in code(problem) for mark in GONE)
+    return any(mark in error_code(problem) for mark in GONE)
 
 
 def as_list(tags: Tags) -> list[dict[str, str]]:

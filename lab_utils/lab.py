@@ -17,7 +17,7 @@ from lab_utils.at_once import at_once
 from lab_utils.clock import Clock, wait_until
 from lab_utils.emulator.physics import Physics
 from lab_utils.errors import LabClosed, LabError, NotOnThisTarget
-from lab_utils.refusals import explained
+from lab_utils.refusals import error_code, explained
 from lab_utils.settling import settled
 from lab_utils.tagging import tagging
 from lab_utils.targets import FEATURES, SERVICES, Embedded, Target, open_target
@@ -218,7 +218,7 @@ class Lab:
         try:
             settled(self, call, **request)
         except ClientError as problem:
-            if problem.response["Error"]["Code"] != refusal:
+            if error_code(problem) != refusal:
                 raise
             return False
         return True

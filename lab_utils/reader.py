@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 
 from lab_utils.clock import pause
 from lab_utils.errors import LabError, TrimmedRecords, TrimmedRecordsWarning
-from lab_utils.refusals import explained
+from lab_utils.refusals import error_code, explained
 from lab_utils.sources import (
     LAG_WAITS,
     Record,
@@ -33,7 +33,6 @@ from lab_utils.sources import (
     StreamGone,
     born,
     children_of,
-    error_code,
     open_source,
     unlisted_parents,
 )

@@ -119,6 +119,11 @@ def explained(doing: str, label: Label | None = None) -> Iterator[None]:
     raise LabError(" ".join(filter(None, (words, remains(label)))))
 
 
+def error_code(problem: ClientError) -> str:
+    """The name that a service gives to its refusal."""
+    return str(problem.response.get("Error", {}).get("Code", ""))
+
+
 def in_words(problem: BotoCoreError | ClientError, doing: str, seconds: float) -> str | None:
     """The sentence for an error that came after so many `seconds`; None if we have none."""
     doing = _capital(doing)
@@ -153,8 +158,8 @@ def _capital(text: str) -> str:
 
 
 def _refused(problem: ClientError, doing: str) -> str | None:
-    error = problem.response.get("Error", {})
-    code, message = str(error.get("Code", "")), str(error.get("Message", "")).strip()
+    code = error_code(problem)
+    message = str(problem.response.get("Error", {}).get("Message", "")).strip()
     if code in DENIED:
         return _denied(problem.operation_name, message, doing)
     if code in THROTTLED:

@@ -40,8 +40,9 @@ from botocore.exceptions import ClientError
 from lab_utils.frames import invocation_frame
 from lab_utils.kinds import KINDS
 from lab_utils.labels import Label
+from lab_utils.refusals import error_code
 from lab_utils.roles import log_group
-from lab_utils.sources import StreamGone, TableSource, error_code
+from lab_utils.sources import StreamGone, TableSource
 from lab_utils.sweep import find
 from lab_utils.whereabouts import shards_of
 

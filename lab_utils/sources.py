@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, EndpointResolutionError, ParamValid
 
 from lab_utils.clock import pause
 from lab_utils.errors import LabError
+from lab_utils.refusals import error_code
 
 Record = dict[str, Any]
 """A record as boto3 gives it."""
@@ -69,11 +70,6 @@ class Page(NamedTuple):
     iterator: str | None
     caught_up: bool = False
     children: tuple[Shard, ...] = ()
-
-
-def error_code(problem: ClientError) -> str:
-    """AWS's name of an error."""
-    return str(problem.response.get("Error", {}).get("Code", ""))
 
 
 def born(shard_id: str) -> datetime | None:

@@ -20,9 +20,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lab_utils.at_once import AT_ONCE, at_once, sleep
 from lab_utils.clock import WallClock, wait_until
 from lab_utils.errors import LabError
-from lab_utils.kinds import KINDS, Clients, Found, Kind, Tags, code
+from lab_utils.kinds import KINDS, Clients, Found, Kind, Tags
 from lab_utils.labels import ID_TAG, Label
-from lab_utils.refusals import DENIED, EXPIRED, THROTTLED, UNKNOWN, in_words
+from lab_utils.refusals import DENIED, EXPIRED, THROTTLED, UNKNOWN, error_code, in_words
 
 Outcome = TypeVar("Outcome")
 
@@ -212,9 +212,9 @@ def _listed(
                 (kind, each) for each in _patiently(lambda: list(kind.all(client(kind.service))))
             ]
         except ClientError as problem:
-            if code(problem) in HOPELESS:
+            if error_code(problem) in HOPELESS:
                 raise
-            unseen[kind] = code(problem)
+            unseen[kind] = error_code(problem)
             return []
 
     answers = at_once(*(partial(listing, kind) for kind in kinds), doing="looking for leftovers")
@@ -260,7 +260,7 @@ def _each(
         try:
             outcomes[leftover] = _patiently(lambda: act(leftover))
         except ClientError as problem:
-            if code(problem) in HOPELESS:
+            if error_code(problem) in HOPELESS:
                 hopeless.append(problem)
             else:
                 failed[leftover] = in_words(problem, "removing it", 0) or str(problem)
@@ -322,7 +322,7 @@ def _patiently(call: Callable[[], Outcome]) -> Outcome:
         try:
             return call()
         except ClientError as problem:
-            if code(problem) not in PASSING:
+            if error_code(problem) not in PASSING:
                 raise
         sleep(seconds)
     return call()

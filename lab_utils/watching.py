@@ -28,14 +28,13 @@ from lab_utils.recordings import (
     read_recording,
     recording_in,
 )
-from lab_utils.refusals import DENIED, explained, in_words
+from lab_utils.refusals import DENIED, error_code, explained, in_words
 from lab_utils.sources import (
     Shards,
     Source,
     StreamBusy,
     StreamGone,
     TableSource,
-    error_code,
     open_source,
 )
 

@@ -19,9 +19,9 @@ def add(commands: Commands) -> None:
         "AWS. Give it in an account that is for experiments: who may make roles for functions can "
         "do through them whatever the account, or a permissions boundary, lets a role do.",
     )
-    printing.add_argument("--region", default="*", help="the only one it holds in (any)")
+    printing.add_argument("--region", default="*", help="the only Region it holds in (any)")
     printing.add_argument(
-        "--account", type=_account, default="*", help="the only one it holds in (any)"
+        "--account", type=_account, default="*", help="the only account it holds in (any)"
     )
     wanted = printing.add_mutually_exclusive_group()
     wanted.add_argument(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from lab_utils.commands import Commands
 
 FASTEST = 86_400.0
 """A day of the lab's in a second."""
+HIGHEST_PORT = 65_535
 
 
 def add(commands: Commands) -> None:
@@ -19,7 +21,9 @@ def add(commands: Commands) -> None:
         "streams, Kinesis, Lambda, IAM, STS, SQS, SNS, S3, CloudWatch and its logs on one port. "
         "Any credentials will do; the account is 123456789012. Nothing is kept.",
     )
-    serving.add_argument("--port", type=_port, default=4566, help="0 takes any that is free")
+    serving.add_argument(
+        "--port", type=_port, default=4566, help="0 takes any that is free (%(default)s)"
+    )
     serving.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     serving.add_argument(
         "--speed",
@@ -39,14 +43,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65536:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return port
+    if not text.isdecimal() or int(text) > HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {HIGHEST_PORT}")
+    return int(text)
 
 
 def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed <= FASTEST:
-        raise argparse.ArgumentTypeError(f"a speed is above 0 and at most {FASTEST:.0f}")
-    return speed
+    with suppress(ValueError):
+        if 0 < (speed := float(text)) <= FASTEST:
+            return speed
+    raise argparse.ArgumentTypeError(f"a speed is a number above 0, at most {FASTEST:.0f}")

@@ -17,10 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lab_utils.commands import Commands
 from lab_utils.errors import LabError
-from lab_utils.kinds import KINDS, Clients, code
+from lab_utils.kinds import KINDS, Clients
 from lab_utils.labels import Label
 from lab_utils.progress import progress
-from lab_utils.refusals import UNKNOWN, UNREACHED, explained
+from lab_utils.refusals import UNKNOWN, UNREACHED, error_code, explained
 from lab_utils.sweep import Findings, Leftover, Removal, counted, find, remove
 
 WIDTH = 100
@@ -41,8 +41,8 @@ def add(commands: Commands) -> None:
         "sweep",
         help="remove what labs left behind",
         description="Find by name and tag what labs left on AWS or LocalStack, show it, ask, and "
-        "remove it. Nothing is removed that does not carry a lab's tags. Running it twice does no "
-        "harm.",
+        "remove it. Nothing is removed that does not carry a lab's tags. It means everybody's "
+        "labs, in use or not: --lab and --expired mean fewer. Running it twice does no harm.",
     )
     where = sweeping.add_mutually_exclusive_group()
     where.add_argument("--region", help="the Region to look at, if it is not your usual one")
@@ -149,7 +149,7 @@ def _kept(make_client: Callable[[str], Any]) -> Clients:
 def _is_shut(problem: BotoCoreError | ClientError) -> bool:
     """Whether a Region that is not the usual one is not enabled, or not to be reached."""
     return (
-        code(problem) in UNKNOWN
+        error_code(problem) in UNKNOWN
         if isinstance(problem, ClientError)
         else isinstance(problem, UNREACHED)
     )

@@ -53,7 +53,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _shards(text: str) -> int:
-    shards = int(text)
-    if shards < 1:
-        raise argparse.ArgumentTypeError("a stream has at least one shard")
-    return shards
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("a stream has at least one shard: give a whole number")
+    return int(text)

@@ -15,8 +15,7 @@ from lab_utils import account
 from lab_utils.commands import Commands
 from lab_utils.errors import LabError
 from lab_utils.recordings import read_recording
-from lab_utils.refusals import explained
-from lab_utils.sources import error_code
+from lab_utils.refusals import error_code, explained
 from lab_utils.targets import open_target
 from lab_utils.watching import EVERY, HOURS, record, table_stream
 
@@ -34,10 +33,17 @@ def add(commands: Commands) -> None:
         "ids, sequence numbers and times of shards; no account, no name, no data.",
     )
     watching.add_argument("table", nargs="?", help="a table's name, or the ARN of a stream")
-    watching.add_argument("--every", type=float, default=EVERY, help="seconds between two looks")
-    watching.add_argument("--hours", type=float, default=HOURS, help="how long, in all")
     watching.add_argument(
-        "--output", type=Path, default=Path("recording.jsonl"), help="the file to append to"
+        "--every", type=float, default=EVERY, help="seconds between two looks (%(default)g)"
+    )
+    watching.add_argument(
+        "--hours", type=float, default=HOURS, help="how long, in all (%(default)g)"
+    )
+    watching.add_argument(
+        "--output",
+        type=Path,
+        default=Path("recording.jsonl"),
+        help="the file to append to (%(default)s)",
     )
     watching.add_argument("--region", help="the table's Region, if it is not your usual one")
     watching.add_argument(

@@ -124,6 +124,7 @@ MODELLED: dict[str, dict[str, tuple[str, str]]] = {
         "UpdateFunctionConfiguration": ("functions", "update_configuration"),
         "DeleteFunction": ("functions", "delete"),
         "Invoke": ("functions", "invoke_api"),
+        "GetAccountSettings": ("functions", "account_settings"),
         "PutFunctionConcurrency": ("functions", "put_concurrency"),
         "GetFunctionConcurrency": ("functions", "get_concurrency"),
         "DeleteFunctionConcurrency": ("functions", "delete_concurrency"),
@@ -169,7 +170,8 @@ BACKED = {
         "DeletePolicy CreatePolicyVersion GetPolicyVersion ListPolicyVersions DeletePolicyVersion "
         "SetDefaultPolicyVersion AttachRolePolicy DetachRolePolicy ListAttachedRolePolicies "
         "TagRole UntagRole ListRoleTags TagPolicy UntagPolicy ListPolicyTags "
-        "SimulatePrincipalPolicy"
+        "SimulatePrincipalPolicy CreateUser GetUser DeleteUser CreateAccessKey ListAccessKeys "
+        "DeleteAccessKey CreateAccountAlias ListAccountAliases DeleteAccountAlias"
     ),
     "sts": _names("GetCallerIdentity"),
     "sqs": _names(

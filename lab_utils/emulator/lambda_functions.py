@@ -41,6 +41,8 @@ __all__ = ["Function", "Functions", "Result", "Trigger"]
 
 Params = dict[str, Any]
 
+CODE_STORAGE, UNZIPPED_CODE, ZIPPED_CODE = 75 * 1024 * MB, 250 * MB, 50 * MB
+"""Bytes of code that an account and a function may have (Lambda quotas); told, and not enforced."""
 MEMBERS = {
     "Description": "description",
     "Timeout": "timeout",
@@ -274,6 +276,24 @@ class Functions:
         family.remove(number)
         family.event_settings.pop(number, None)
         return {"StatusCode": 204}
+
+    def account_settings(self, _: Params) -> Params:
+        """What the account may run at once and store, and what it has."""
+        limit = self._physics.account_concurrency
+        versions = [each for family in self.families for each in family.versions.values()]
+        return {
+            "AccountLimit": {
+                "TotalCodeSize": CODE_STORAGE,
+                "CodeSizeUnzipped": UNZIPPED_CODE,
+                "CodeSizeZipped": ZIPPED_CODE,
+                "ConcurrentExecutions": limit,
+                "UnreservedConcurrentExecutions": limit - reserved(self.families),
+            },
+            "AccountUsage": {
+                "TotalCodeSize": sum(version.code_size for version in versions),
+                "FunctionCount": len(self.families),
+            },
+        }
 
     def put_concurrency(self, params: Params) -> Params:
         family = self.whole(

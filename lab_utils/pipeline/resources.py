@@ -28,6 +28,7 @@ from lab_utils.pipeline.parts import (
     functions,
     tables,
 )
+from lab_utils.refusals import error_code
 from lab_utils.settling import settled
 
 STORE_PATIENCE = 300
@@ -205,16 +206,12 @@ def find_mapping(lab: Lab, function_name: str, source_arn: str) -> dict[str, Any
     return next(filter(_stays, _mappings(lab, function_name, source_arn)), None)
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response["Error"]["Code"])
-
-
 def _if_there(call: Callable[..., Any], **request: Any) -> Any:
     """The call's answer, or None where the thing it names does not exist."""
     try:
         return call(**request)
     except ClientError as error:
-        if _code(error) != "ResourceNotFoundException":
+        if error_code(error) != "ResourceNotFoundException":
             raise
         return None
 
@@ -224,7 +221,7 @@ def _create(call: Callable[..., Any], **request: Any) -> bool:
     try:
         call(**request)
     except ClientError as error:
-        if _code(error) not in ("ResourceInUseException", "ResourceConflictException"):
+        if error_code(error) not in ("ResourceInUseException", "ResourceConflictException"):
             raise
         return False
     return True
