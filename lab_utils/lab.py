@@ -428,11 +428,10 @@ class Lab:
         target = self._target
         if target.owner is None:
             return  # it all goes with its world
-        from lab_utils.sweep import find, remove
+        from lab_utils.sweep import clear
 
         with self.explaining("removing what the lab made"):
-            found = find(self.client, label=target.owner, in_names=target.label is not None)
-            removal = remove(self.client, found.leftovers)
+            found, removal = clear(self.client, target.owner, in_names=target.label is not None)
         print(*removal.told(), *found.left_alone(), *found.overlooked(), sep="\n")
         removal.check()
         if target.label:  # a LocalStack need not have every service

@@ -186,6 +186,24 @@ def remove(client: Clients, leftovers: Iterable[Leftover]) -> Removal:
     return Removal(tuple(each for each in in_order if each not in failed), failed)
 
 
+def clear(client: Clients, label: Label, in_names: bool) -> tuple[Findings, Removal]:
+    """Remove all of one lab: look, remove, and look again until nothing new is found.
+
+    What was made a moment ago can be missing in the first listing. The findings are the last ones.
+    """
+    removed: list[Leftover] = []
+    failed: dict[Leftover, str] = {}
+    while True:
+        found = find(client, label=label, in_names=in_names)
+        done = {*removed, *failed}
+        new = [each for each in found.leftovers if each.tagged and each not in done]
+        if not new:
+            return found, Removal(tuple(removed), failed)
+        removal = remove(client, new)
+        removed.extend(removal.removed)
+        failed.update(removal.failed)
+
+
 def counted(leftovers: Iterable[Leftover]) -> str:
     """Such as `3 mappings, 3 functions, 1 table`, in the order of their removal."""
     numbers = Counter(leftover.kind for leftover in leftovers)

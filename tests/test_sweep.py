@@ -266,6 +266,24 @@ def test_a_table_whose_tags_are_not_known_yet_is_no_table_that_is_gone(
     assert account.inventory() == NOTHING
 
 
+def test_what_is_listed_late_goes_all_the_same(
+    lab: Lab, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "AB":
+        table(lab.client, lab.name(name))
+    late = iter([lab.name("B")])
+
+    def hide(parsed: dict[str, Any], **_: Any) -> None:
+        for name in late:
+            parsed["TableNames"].remove(name)
+
+    lab.client("dynamodb").meta.events.register("after-call.dynamodb.ListTables", hide)
+    capsys.readouterr()
+    lab.close()
+    assert capsys.readouterr().out == "Removed 2 tables.\n"
+    assert account.inventory() == NOTHING
+
+
 def test_a_table_that_is_being_made_is_waited_for(lab: Lab, account: Account) -> None:
     """AWS does not find a table that it is making when it is asked for its tags."""
     table(lab.client, lab.name("Orders"))
