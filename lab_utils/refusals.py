@@ -124,6 +124,11 @@ def error_code(problem: ClientError) -> str:
     return str(problem.response.get("Error", {}).get("Code", ""))
 
 
+def is_unknown_there(problem: ClientError) -> bool:
+    """Whether an emulator has no such operation, so that nothing of its kind can be there."""
+    return bool(problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 501)
+
+
 def in_words(problem: BotoCoreError | ClientError, doing: str, seconds: float) -> str | None:
     """The sentence for an error that came after so many `seconds`; None if we have none."""
     doing = _capital(doing)

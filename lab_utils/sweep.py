@@ -22,7 +22,15 @@ from lab_utils.clock import WallClock, wait_until
 from lab_utils.errors import LabError
 from lab_utils.kinds import KINDS, Clients, Found, Kind, Tags
 from lab_utils.labels import ID_TAG, Label
-from lab_utils.refusals import DENIED, EXPIRED, THROTTLED, UNKNOWN, error_code, in_words
+from lab_utils.refusals import (
+    DENIED,
+    EXPIRED,
+    THROTTLED,
+    UNKNOWN,
+    error_code,
+    in_words,
+    is_unknown_there,
+)
 
 Outcome = TypeVar("Outcome")
 
@@ -232,7 +240,8 @@ def _listed(
         except ClientError as problem:
             if error_code(problem) in HOPELESS:
                 raise
-            unseen[kind] = error_code(problem)
+            if not is_unknown_there(problem):
+                unseen[kind] = error_code(problem)
             return []
 
     answers = at_once(*(partial(listing, kind) for kind in kinds), doing="looking for leftovers")

@@ -998,3 +998,15 @@ def test_a_log_group_or_stream_that_was_deleted_begins_again(lab):
             logs.delete_log_stream(logGroupName="/aws/lambda/Worker", logStreamName=stream)
         invoke(lab)
         assert sum(line.startswith("START") for line in log_lines(lab)) == 1
+
+
+def test_an_account_tells_what_it_may_run_at_once(lab):
+    functions = lab.client("lambda")
+    limit = functions.get_account_settings()["AccountLimit"]
+    assert limit["ConcurrentExecutions"] == limit["UnreservedConcurrentExecutions"] == 1000
+    lab.deploy_function("F", "def handler(event, context):\n    pass\n", role=lab.role("R"))
+    functions.put_function_concurrency(FunctionName="F", ReservedConcurrentExecutions=5)
+    settings = functions.get_account_settings()
+    assert settings["AccountLimit"]["UnreservedConcurrentExecutions"] == 995
+    assert settings["AccountUsage"]["FunctionCount"] == 1
+    assert settings["AccountUsage"]["TotalCodeSize"] > 0

@@ -52,6 +52,8 @@ _SIGNATURE = re.compile(
     r"x-amz-(algorithm|credential|date|expires|signedheaders|signature|security-token)$"
 )
 _OF_THE_SIGNATURE = ("authorization", "x-amz-date", "x-amz-security-token")
+_ASKS_WHO = "sts"
+"""The service that answers by who signed: the user of an access key, or else the account itself."""
 
 
 @dataclass(slots=True)
@@ -236,8 +238,9 @@ class Addresses:
 
     def _request(self, incoming: Incoming, service: str, operation: str, region: str) -> Request:
         headers, body = dict(incoming.headers), incoming.body
-        for name in _OF_THE_SIGNATURE:
-            headers.pop(name, None)
+        if service != _ASKS_WHO:
+            for name in _OF_THE_SIGNATURE:
+                headers.pop(name, None)
         if "content-encoding" in headers:
             headers, body = _decoded(service, headers, body)
         if incoming.cbor == cbor.KINESIS:
