@@ -19,7 +19,7 @@ from lab_utils.prices import HOME
 from lab_utils.refusals import NOTHING_TO_RESERVE, UNRESERVED, explained
 from lab_utils.sweep import labels_there
 
-WIDTH, INDENT = 80, 11
+WIDTH, INDENT = 76, 11
 BURST = 10_000
 """Messages, as in a round of the workshop."""
 MINUTES = 4

@@ -111,15 +111,15 @@ A lab on AWS, new
   region   us-east-1
   lab      lab-7f3a9c-2611260314, in every name and in a tag
   holds    no resources yet
-  expires  2026-11-26 03:14 UTC, in 4.0 hours: lab.close() removes all of it, or
-           later `python -m lab_utils sweep`; nothing goes by itself
+  expires  2026-11-26 03:14 UTC, in 4.0 hours: lab.close() removes all of
+           it, or later `python -m lab_utils sweep`; nothing goes by itself
 The whole pipeline, of which most chapters need less
-  makes    a data stream of 20 shards, 4 tables (2 with streams), 3 functions, 3
-           roles, 3 log groups, 3 event source mappings
+  makes    a data stream of 20 shards, 4 tables (2 with streams), 3
+           functions, 3 roles, 3 log groups, 3 event source mappings
   ready    in about 4 minutes, it is assumed
-  costs    0.30 USD an hour, used or not (1.20 until it expires), and 0.0069 USD
-           for each burst of 10,000 messages. Prices as of 2026-09-29, without
-           free tiers: those of us-east-1."""
+  costs    0.30 USD an hour, used or not (1.20 until it expires), and 0.0069
+           USD for each burst of 10,000 messages. Prices as of 2026-09-29,
+           without free tiers: those of us-east-1."""
 
 
 def test_the_screen() -> None:
