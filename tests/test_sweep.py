@@ -533,7 +533,9 @@ def test_the_command_shows_asks_and_can_be_run_twice(
         assert capsys.readouterr().out == f"{WHO}Nothing of any lab is there.\n"
 
 
-def test_expired_labs_only_and_one_lab_only(there: str, account: Account) -> None:
+def test_expired_labs_only_and_one_lab_only(
+    there: str, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
     for label in (LIVE, OTHER, EXPIRED):
         plain()("sns").create_topic(
             Name=label.name("Orders"),
@@ -541,7 +543,11 @@ def test_expired_labs_only_and_one_lab_only(there: str, account: Account) -> Non
         )
     assert swept("--expired", "--yes") == 0
     assert [Label.within(topic) for topic in account.inventory()["topics"]] == [LIVE, OTHER]
+    capsys.readouterr()
+    assert swept("--expired") == 0
+    assert capsys.readouterr().out == f"{WHO}Nothing of any lab that has expired is there.\n"
     assert swept("--lab", OTHER.id, "--yes") == 0
+    assert f"! Whoever works in {OTHER} loses everything there.\n" in capsys.readouterr().out
     assert [Label.within(topic) for topic in account.inventory()["topics"]] == [LIVE]
     for wrong in ("lab-7f3a9c", f"{LIVE}-Orders", "all"):
         with pytest.raises(SystemExit):

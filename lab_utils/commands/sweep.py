@@ -70,10 +70,10 @@ def run(options: argparse.Namespace) -> int:
     for line in _shown(found, now):
         print(line)
     if not found:
-        print(f"Nothing of {options.lab or 'any lab'} is there.")
+        print(f"Nothing of {_wanted(options)} is there.")
     elif not (tagged := [each for each in found if each.tagged]):
         print("Nothing of that may be removed.")
-    elif options.yes or _agreed(tagged, now):
+    elif _agreed(tagged, now, unasked=options.yes):
         with explained("removing what labs left"):
             _remove(places, tagged)
     for place in places if options.target == "aws" else ():
@@ -175,10 +175,18 @@ def _shown(leftovers: Iterable[Leftover], now: datetime) -> Iterator[str]:
             yield fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
-def _agreed(leftovers: list[Leftover], now: datetime) -> bool:
+def _wanted(options: argparse.Namespace) -> str:
+    """What was looked for, in words."""
+    whose = str(options.lab or "any lab")
+    return f"{whose} that has expired" if options.expired else whose
+
+
+def _agreed(leftovers: list[Leftover], now: datetime, *, unasked: bool) -> bool:
     live = sorted({each.label.id for each in leftovers if each.label.expires > now})
     if live:
         print(f"! Whoever works in {', '.join(live)} loses everything there.")
+    if unasked:
+        return True
     if not sys.stdin.isatty():
         print("Nothing is removed, as there is nobody to ask: say --yes.")
         return False
