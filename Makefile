@@ -10,7 +10,8 @@ FIND_PYTHON := for p in python3.11 python3.12 python3.13 python3 python; do \
   $$p -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
   >/dev/null 2>&1 && echo $$p && break; done
 PYTHON ?= $(shell $(FIND_PYTHON))
-WORKERS ?= 2
+# One more than there are cores: some tests wait for minutes, and have begun first.
+WORKERS ?= 3
 
 BIN := .venv/bin
 RUN := $(BIN)/python
@@ -51,7 +52,7 @@ lint: .venv/.dev ## style and types
 	@$(BIN)/mypy
 
 pytest: $(HTML) .venv/.dev ## the tests of the lab, the notebooks' form and the built book
-	@$(QUIET) $(RUN) -m pytest -n $(WORKERS) --dist loadscope
+	@$(QUIET) $(RUN) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 notebooks: .venv/.dev ## compare every output of every notebook with what is committed
 	@$(QUIET) PYTHONPATH=$(CURDIR)/tests/guard $(RUN) -m pytest \

@@ -109,3 +109,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a second target: a server that lives as long as the tests."""
     with ministack(tmp_path_factory.mktemp("ministack")) as address:
         yield address
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits begins first, so that the rest runs beside it; otherwise the order is as it was."""
+    items.sort(key=lambda item: item.get_closest_marker("waiting") is None)

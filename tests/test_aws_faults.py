@@ -6,10 +6,12 @@ for ever, lets credentials expire, or carries the call out and never answers.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -221,3 +223,33 @@ def test_a_call_that_is_throttled_once_does_not_matter(
         assert len(met) >= 16
         lab.close()
     assert reader.inventory() == NOTHING
+
+
+@pytest.mark.skipif(
+    not os.environ.get("LAB_TEST_EVERY_CALL"),
+    reason="a lab's whole life again for each of its calls takes a quarter of an hour",
+)
+@pytest.mark.parametrize("fault", TOLD, ids=["denied", "throttled", "expired", "hanging"])
+def test_every_single_call_of_a_labs_life(
+    trouble: Faults, reader: Account, server: str, fault: Fault
+) -> None:
+    """What the tests above do to every operation is done to every call, and nothing before it."""
+    open_lab = open_impatiently if fault is HANGING else lu.open_lab
+
+    def live() -> None:
+        with open_lab() as lab:
+            game.deploy(lab, shards=1).connect()
+
+    trouble.seen.clear()
+    live()
+    for number in range(len(trouble.seen)):
+        calls = count()
+        with trouble.armed(fault, lambda _, n=number, calls=calls: next(calls) == n):
+            try:
+                live()
+            except LabError as problem:
+                words = str(problem)
+                assert re.search(TOLD[fault], words) or re.search(UNKNOWN, words), words
+        lu.open_lab().close()
+        assert reader.inventory() == NOTHING, (number, str(trouble.struck))
+        forget_everything(server)

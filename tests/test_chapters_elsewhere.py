@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from tools.notebooks import run  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waiting]
 
 GIVEN = os.environ.get("LAB_TEST_ENDPOINT")
 CHAPTERS = [
