@@ -112,5 +112,5 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits begins first, so that the rest runs beside it; otherwise the order is as it was."""
+    """What waits begins first, and the rest runs beside it; otherwise the order is as it was."""
     items.sort(key=lambda item: item.get_closest_marker("waiting") is None)
