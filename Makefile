@@ -10,7 +10,7 @@ FIND_PYTHON := for p in python3.11 python3.12 python3.13 python3 python; do \
   $$p -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
   >/dev/null 2>&1 && echo $$p && break; done
 PYTHON ?= $(shell $(FIND_PYTHON))
-# One more than there are cores: some tests wait for minutes, and have begun first.
+# One more than the two cores of a small machine: some tests wait for minutes, and have begun first.
 WORKERS ?= 3
 
 BIN := .venv/bin
