@@ -56,7 +56,8 @@ class Usage:
     """What a message, a batch and an invocation use: bytes, units, seconds.
 
     What is measured on the embedded lab is the same on AWS: bytes and units. Its times are made of
-    latencies that it assumes, and computing costs no time in it, so those are assumed here, too.
+    latencies that it assumes, and computing costs no time in it, so those are assumed here, too;
+    the sizes of a burst's batches hang on them, and are measured for this lab alone.
     """
 
     message_bytes: float = measured(193, "a burst's records, without their keys")
